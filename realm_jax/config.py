@@ -1,0 +1,267 @@
+"""What a run is made of: one frozen dataclass a part, checked when built.
+
+An experiment file returns a `Config`; the command line overrides single values by dotted name. Sizes are in
+tokens, steps or rows as the comment says. Leaf functions never see these classes.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from realm_jax.errors import ConfigError
+
+
+def require(condition: bool, rule: str, *, got: Any, remedy: str) -> None:
+    """Raise ConfigError unless the condition holds."""
+    if not condition:
+        raise ConfigError(rule, got=got, remedy=remedy)
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """The size of one BERT."""
+
+    hidden_size: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    intermediate_size: int = 3072
+    max_positions: int = 512  # longest row, tokens
+    type_vocab_size: int = 2
+    activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu_tanh"
+    layer_norm_eps: float = 1e-12
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(
+            self.hidden_size % self.num_heads == 0,
+            "bert.num_heads must divide bert.hidden_size",
+            got=f"{self.num_heads} heads for {self.hidden_size}",
+            remedy="Choose a number of heads that divides the hidden size.",
+        )
+        require(
+            0.0 <= self.dropout < 1.0,
+            "bert.dropout must be in [0, 1)",
+            got=self.dropout,
+            remedy="0.1 is BERT's own.",
+        )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Embedder, knowledge-augmented encoder and reader; all three are BERTs of one size."""
+
+    bert: BertConfig = field(default_factory=BertConfig)
+    vocab_size: int = 0  # 0: that of the corpus
+    embedding_size: int = 128  # dimension of the index
+    two_towers: bool = False  # separate embedders for queries and blocks
+    span_hidden_size: int = 256
+    span_norm_eps: float = 1e-3
+    max_span_width: int = 10  # tokens
+    dtype: Literal["float32", "bfloat16"] = "float32"  # compute; parameters are float32
+
+
+@dataclass(frozen=True)
+class ShapeConfig:
+    """The fixed shapes of a batch, in tokens."""
+
+    query_length: int = 96  # [CLS] x [SEP]
+    block_length: int = 312  # [CLS] title [SEP] body [SEP], what the embedder reads
+    joint_length: int = 384  # [CLS] x [SEP] body [SEP], what the encoder and the reader read
+    max_masks: int = 10
+    candidates: int = 8  # the null block included
+    null_block: bool = True
+
+    def __post_init__(self) -> None:
+        least = 2 if self.null_block else 1
+        require(
+            self.candidates >= least,
+            f"shapes.candidates must be at least {least}",
+            got=self.candidates,
+            remedy="Count the null block in; REALM uses 8.",
+        )
+        require(
+            self.joint_length > self.query_length,
+            "shapes.joint_length must exceed shapes.query_length",
+            got=f"{self.joint_length} and {self.query_length}",
+            remedy="The block is read behind the query: add its length.",
+        )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """BERT's optimiser: AdamW, linear warm-up and decay, clipping by global norm."""
+
+    learning_rate: float = 3e-5
+    warmup_steps: int = 0  # 0: min(10000, max(100, steps / 10)), the rule of the paper
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """One training phase."""
+
+    steps: int
+    batch_size: int  # rows
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    log_every: int = 50  # steps
+    checkpoint_every: int = 1000  # steps
+    keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "checkpoint_every", "keep_checkpoints"):
+            require(
+                getattr(self, name) >= 1,
+                f"{name} must be at least 1",
+                got=getattr(self, name),
+                remedy="To leave a phase out, do not run its command.",
+            )
+
+
+@dataclass(frozen=True)
+class IctConfig(PhaseConfig):
+    """Inverse cloze task: the warm start of the embedder."""
+
+    steps: int = 100_000
+    batch_size: int = 4096
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=1e-4))
+    keep_probability: float = 0.1  # how often the pseudo-query stays in its block
+
+
+@dataclass(frozen=True)
+class RealmConfig(PhaseConfig):
+    """REALM pre-training, and the reading warm-up before it."""
+
+    steps: int = 200_000
+    batch_size: int = 512
+    masker: Literal["salient", "random_span", "uniform"] = "salient"
+    marginal: Literal["token", "sequence"] = "token"
+    weights: Literal["retrieval", "uniform"] = "retrieval"  # uniform: p(z|x) = 1/K, trains the encoder alone
+    swap_probability: float = 0.0  # share of batches with swapped facts (reading warm-up)
+    retriever_learning_rate: float = 0.0  # 0: that of the optimizer
+
+
+@dataclass(frozen=True)
+class QaConfig(PhaseConfig):
+    """Open-domain QA fine-tuning."""
+
+    steps: int = 20_000
+    batch_size: int = 16
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=1e-5))
+    loss: Literal["marginal", "orqa"] = "marginal"
+    candidates: int = 5
+    max_answers: int = 8  # answer spans kept a block
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """The engine of the index and what is asked of it."""
+
+    engine: Literal["exact", "scann"] = "scann"
+    recall_k: int = 10
+    recall_floor: float = 0.9  # recall@k against exact search below which an index is refused
+    recall_sample: int = 256  # queries
+    embed_batch_size: int = 256  # blocks
+    extra: int = 8  # blocks searched beyond the candidates, against trivial and duplicate ones
+
+
+@dataclass(frozen=True)
+class RefreshConfig:
+    """When the index is embedded anew, by whom, and when it is adopted."""
+
+    every: int = 500  # steps between snapshots; 0 never refreshes
+    worker: Literal["thread", "inline"] = "thread"
+    adoption: Literal["when_ready", "at_lag"] = "when_ready"
+    lag: int = 0  # steps from snapshot to adoption under at_lag
+    retries: int = 2
+    probes: int = 64  # queries of the fixed probe set
+
+    def __post_init__(self) -> None:
+        require(
+            self.adoption != "at_lag" or 1 <= self.lag <= max(self.every, 1),
+            "refresh.lag must be between 1 and refresh.every under at_lag",
+            got=f"lag {self.lag}, every {self.every}",
+            remedy="Use when_ready, or set refresh.lag.",
+        )
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole experiment."""
+
+    name: str = "realm"
+    seed: int = 0
+    corpus: str = ""  # prepared corpus that is searched (Z)
+    text: str = ""  # prepared corpus that is masked (X); empty: the same as `corpus`
+    train_questions: str = ""  # JSONL
+    dev_questions: str = ""  # JSONL
+    model: ModelConfig = field(default_factory=ModelConfig)
+    shapes: ShapeConfig = field(default_factory=ShapeConfig)
+    ict: IctConfig = field(default_factory=IctConfig)
+    read: RealmConfig = field(
+        default_factory=lambda: RealmConfig(steps=10_000, weights="uniform", swap_probability=1.0)
+    )
+    realm: RealmConfig = field(default_factory=RealmConfig)
+    qa: QaConfig = field(default_factory=QaConfig)
+    index: IndexConfig = field(default_factory=IndexConfig)
+    refresh: RefreshConfig = field(default_factory=RefreshConfig)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Turn a config into plain JSON types."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind: type, values: Any, *, where: str = "config") -> Any:
+    """Build a config from plain JSON types.
+
+    Args:
+      kind: the dataclass to build.
+      values: a dict with a subset of its fields; missing ones take their defaults.
+      where: dotted name of this part, for errors.
+
+    Raises:
+      ConfigError: an unknown key, or a value of the wrong type.
+    """
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    hints = typing.get_type_hints(kind)
+    require(isinstance(values, dict), f"{where} must be a table", got=values, remedy="Give its keys.")
+    for key in values:
+        require(
+            key in fields,
+            f"{where} has the keys {', '.join(sorted(fields))}",
+            got=key,
+            remedy="Check the spelling; unknown keys are never ignored.",
+        )
+    built = {key: _checked(hints[key], value, where=f"{where}.{key}") for key, value in values.items()}
+    return kind(**built)
+
+
+def from_json(text: str) -> Config:
+    """Read a config saved by `json.dumps(to_dict(config))`."""
+    return from_dict(Config, json.loads(text))
+
+
+def _checked(hint: Any, value: Any, *, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value, where=where)
+    if typing.get_origin(hint) is Literal:
+        allowed = typing.get_args(hint)
+        require(
+            value in allowed, f"{where} must be one of {', '.join(allowed)}", got=value, remedy="Pick one."
+        )
+        return value
+    if isinstance(hint, types.UnionType):
+        raise TypeError(f"{where}: union types are not used in configs")
+    accepted = (int, float) if hint is float else hint
+    wrong_bool = isinstance(value, bool) and hint is not bool
+    require(
+        isinstance(value, accepted) and not wrong_bool,
+        f"{where} must be of type {hint.__name__}",
+        got=value,
+        remedy="Correct the value.",
+    )
+    return float(value) if hint is float else value

@@ -1,0 +1,151 @@
+"""BERT, as published (post-LayerNorm).
+
+Letters: L tokens, H hidden. Leading axes are batch.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from realm_jax.types import Array, Tokens
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "relu": jax.nn.relu,
+}
+
+
+class Attention(nn.Module):
+    """Attend from every token to every unmasked token of its row.
+
+    Attributes:
+      num_heads: heads; divides the hidden size.
+      dropout: rate on attention probabilities.
+      dtype: compute dtype; the softmax is float32.
+    """
+
+    num_heads: int
+    dropout: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, hidden: Array, mask: Array, *, deterministic: bool) -> Array:
+        size = hidden.shape[-1]
+        heads = (self.num_heads, size // self.num_heads)
+
+        def project(name: str) -> Array:
+            flat = _dense(size, self.dtype, name)(hidden)
+            return flat.reshape(*flat.shape[:-1], *heads)  # [..., L, heads, H / heads]
+
+        query, key, value = project("query"), project("key"), project("value")
+        scores = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=jnp.float32)
+        scores = scores * jnp.float32(heads[1] ** -0.5)
+        allowed = jnp.broadcast_to(mask[..., None, None, :], scores.shape)
+        weights = jax.nn.softmax(jnp.where(allowed, scores, jnp.float32(-1e9)), axis=-1).astype(self.dtype)
+        weights = nn.Dropout(self.dropout)(weights, deterministic=deterministic)
+        context = jnp.einsum("...hqk,...khd->...qhd", weights, value)
+        return _dense(size, self.dtype, "out")(context.reshape(hidden.shape))
+
+
+class Layer(nn.Module):
+    """Apply attention and feed-forward, each with residual and LayerNorm after it."""
+
+    num_heads: int
+    intermediate_size: int
+    activation: str
+    layer_norm_eps: float
+    dropout: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, hidden: Array, mask: Array, *, deterministic: bool) -> Array:
+        drop = nn.Dropout(self.dropout, deterministic=deterministic)
+        attended = Attention(self.num_heads, self.dropout, self.dtype, name="attention")(
+            hidden, mask, deterministic=deterministic
+        )
+        hidden = layer_norm(self.layer_norm_eps, self.dtype, "attention_norm")(hidden + drop(attended))
+        inner = _dense(self.intermediate_size, self.dtype, "intermediate")(hidden)
+        outer = _dense(hidden.shape[-1], self.dtype, "output")(ACTIVATIONS[self.activation](inner))
+        return layer_norm(self.layer_norm_eps, self.dtype, "output_norm")(hidden + drop(outer))
+
+
+class Bert(nn.Module):
+    """Encode tokens with BERT.
+
+    Attributes:
+      vocab_size: V.
+      hidden_size: H.
+      num_layers: Transformer layers.
+      num_heads: attention heads; divides `hidden_size`.
+      intermediate_size: width of the feed-forward layers.
+      max_positions: longest row, in tokens.
+      type_vocab_size: number of segments.
+      activation: a key of `ACTIVATIONS`.
+      layer_norm_eps: epsilon of every LayerNorm.
+      dropout: rate on embeddings, attention probabilities and sublayer outputs.
+      dtype: compute dtype; parameters, LayerNorm and softmax stay float32.
+
+    Source: Devlin et al. 2019; parameter for parameter the published checkpoints.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    max_positions: int = 512
+    type_vocab_size: int = 2
+    activation: str = "gelu_tanh"
+    layer_norm_eps: float = 1e-12
+    dropout: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self) -> None:
+        embed = {"dtype": self.dtype, "embedding_init": nn.initializers.normal(0.02)}
+        self.word = nn.Embed(self.vocab_size, self.hidden_size, **embed)
+        self.position = nn.Embed(self.max_positions, self.hidden_size, **embed)
+        self.segment = nn.Embed(self.type_vocab_size, self.hidden_size, **embed)
+        self.embedding_norm = layer_norm(self.layer_norm_eps, self.dtype)
+        self.embedding_dropout = nn.Dropout(self.dropout)
+        self.layers = [
+            Layer(
+                self.num_heads,
+                self.intermediate_size,
+                self.activation,
+                self.layer_norm_eps,
+                self.dropout,
+                self.dtype,
+            )
+            for _ in range(self.num_layers)
+        ]
+
+    def __call__(self, tokens: Tokens, *, deterministic: bool = True) -> Array:
+        """Return the last hidden states `[..., L, H]`."""
+        return self.hidden_states(tokens, deterministic=deterministic)[-1]
+
+    def hidden_states(self, tokens: Tokens, *, deterministic: bool = True) -> list[Array]:
+        """Return the states after the embeddings and after each layer, `num_layers + 1` times `[..., L, H]`."""
+        length = tokens.ids.shape[-1]
+        position = self.position(jnp.arange(length, dtype=jnp.int32))
+        hidden = self.word(tokens.ids) + self.segment(tokens.segments)
+        hidden = self.embedding_norm(hidden + jnp.broadcast_to(position, hidden.shape))
+        states = [self.embedding_dropout(hidden, deterministic=deterministic)]
+        for layer in self.layers:
+            states.append(layer(states[-1], tokens.mask, deterministic=deterministic))
+        return states
+
+    def attend(self, hidden: Array) -> Array:
+        """Multiply with the word embeddings: `[..., H] -> [..., V]`."""
+        return self.word.attend(hidden)
+
+
+def layer_norm(epsilon: float, dtype: jnp.dtype, name: str | None = None) -> nn.LayerNorm:
+    """Make a LayerNorm that computes its statistics in float32."""
+    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, name=name, use_fast_variance=False)
+
+
+def _dense(features: int, dtype: jnp.dtype, name: str) -> nn.Dense:
+    return nn.Dense(features, dtype=dtype, name=name, kernel_init=nn.initializers.normal(0.02))

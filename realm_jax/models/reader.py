@@ -1,0 +1,45 @@
+"""The span reader: scores every span of a candidate as the answer.
+
+Letters: K candidates, L tokens, H hidden, S spans (see ops/spans.py for their order).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from realm_jax.models.bert import Bert, layer_norm
+from realm_jax.ops.spans import span_table
+from realm_jax.types import Array, Tokens
+
+
+class Reader(nn.Module):
+    """Score spans: MLP([h_start; h_end]), one hidden layer.
+
+    Attributes:
+      bert: the encoder.
+      span_hidden_size: width of the hidden layer.
+      max_span_width: widest span scored, tokens.
+      span_norm_eps: epsilon of the span LayerNorm.
+
+    Source: REALM, section 3.2 (fine-tuning); ORQA's reader for the sizes and the LayerNorm.
+    """
+
+    bert: Bert
+    span_hidden_size: int = 256
+    max_span_width: int = 10
+    span_norm_eps: float = 1e-3
+
+    def setup(self) -> None:
+        dense = {"dtype": self.bert.dtype, "kernel_init": nn.initializers.normal(0.02)}
+        self.start = nn.Dense(self.span_hidden_size, **dense)
+        self.end = nn.Dense(self.span_hidden_size, use_bias=False, **dense)
+        self.span_norm = layer_norm(self.span_norm_eps, jnp.float32)
+        self.score = nn.Dense(1, kernel_init=nn.initializers.normal(0.02))
+
+    def __call__(self, joint: Tokens, *, deterministic: bool = True) -> Array:
+        """Return span scores, float32 `[..., S]`, of tokens `[..., L]`; spans are not masked here."""
+        hidden = self.bert(joint, deterministic=deterministic)
+        starts, ends = span_table(joint.ids.shape[-1], self.max_span_width)
+        both = self.start(hidden)[..., starts, :] + self.end(hidden)[..., ends, :]
+        features = self.span_norm(jax.nn.relu(both.astype(jnp.float32)))
+        return self.score(features)[..., 0]
