@@ -1,0 +1,133 @@
+"""Checkpoints of a run; the one module that touches Orbax.
+
+A checkpoint holds the parameters, the optimiser with step and key, the position in the data, what the
+refresher had in flight, and a JSON record (config, phase, index version). Parameters are an item of their
+own, so that evaluation restores them alone, on any topology.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from realm_jax.errors import CheckpointError
+from realm_jax.train.state import TrainState
+from realm_jax.types import Params
+
+
+class Checkpoints:
+    """The checkpoints in `<workdir>/checkpoints`.
+
+    Args:
+      workdir: folder of the run.
+      keep: newest checkpoints kept; None for reading.
+    """
+
+    def __init__(self, workdir: Path, *, keep: int | None = None):
+        self._folder = (workdir / "checkpoints").absolute()
+        if keep is None and not self._folder.is_dir():
+            raise CheckpointError(
+                "a run folder has a folder `checkpoints`",
+                got=str(workdir),
+                remedy="Give the folder of a training run that saved a checkpoint.",
+            )
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, read_only=keep is None)
+        handlers = {name: ocp.StandardCheckpointHandler() for name in ("params", "optimizer", "pending")}
+        self._manager = ocp.CheckpointManager(
+            self._folder, options=options, item_handlers={**handlers, "record": ocp.JsonCheckpointHandler()}
+        )
+
+    def latest(self) -> int | None:
+        """Return the step of the newest checkpoint, None if there is none."""
+        return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        """Return the steps of all checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState, *, record: dict[str, Any], pending: Params | None = None) -> None:
+        """Save a checkpoint in the background.
+
+        Args:
+          state: the training state.
+          record: JSON values: config, data position, index version, ...
+          pending: the parameter snapshot a refresh in flight was started from, if any.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        rest = {"step": state.step, "opt_state": state.opt_state, "key": state.key}
+        items: dict[str, ocp.args.CheckpointArgs] = {
+            "params": ocp.args.StandardSave(state.params),
+            "optimizer": ocp.args.StandardSave(rest),
+            "record": ocp.args.JsonSave(record),
+        }
+        if pending is not None:
+            items["pending"] = ocp.args.StandardSave(pending)
+        self._manager.save(step, args=ocp.args.Composite(**items))
+
+    def restore(self, state: TrainState, *, step: int | None = None) -> TrainState:
+        """Restore a training state.
+
+        Args:
+          state: a state of the same make; gives shapes, dtypes and shardings.
+          step: which checkpoint; None is the newest.
+
+        Raises:
+          CheckpointError: there is none, or it does not fit.
+        """
+        rest = {"step": state.step, "opt_state": state.opt_state, "key": state.key}
+        targets = {"params": state.params, "optimizer": rest}
+        restored = self._restore(step, {name: _standard(tree) for name, tree in targets.items()})
+        return TrainState(params=restored["params"], **restored["optimizer"])
+
+    def restore_params(self, *, step: int | None = None) -> Params:
+        """Restore the parameters alone, as NumPy arrays, whatever the topology they were saved on."""
+        metadata = self._manager.item_metadata(self._step(step))["params"].tree
+        target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), metadata)
+        return self._restore(step, {"params": ocp.args.StandardRestore(target)})["params"]
+
+    def restore_pending(self, like: Params, *, step: int | None = None) -> Params:
+        """Restore the snapshot of the refresh that was in flight; `like` gives shapes and dtypes."""
+        target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+        return self._restore(step, {"pending": ocp.args.StandardRestore(target)})["pending"]
+
+    def record(self, *, step: int | None = None) -> dict[str, Any]:
+        """Restore the JSON record."""
+        return self._restore(step, {"record": ocp.args.JsonRestore()})["record"]
+
+    def wait(self) -> None:
+        """Wait until every checkpoint is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait, then let go of the folder."""
+        self._manager.close()
+
+    def _step(self, step: int | None) -> int:
+        chosen = self._manager.latest_step() if step is None else step
+        if chosen is None or chosen not in self._manager.all_steps():
+            raise CheckpointError(
+                f"{self._folder} must hold the checkpoint asked for",
+                got="no checkpoint" if step is None else f"step {step}",
+                remedy=f"It holds the steps {self.steps()}.",
+            )
+        return chosen
+
+    def _restore(self, step: int | None, items: dict[str, Any]) -> dict[str, Any]:
+        chosen = self._step(step)
+        try:
+            restored = self._manager.restore(chosen, args=ocp.args.Composite(**items))
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            raise CheckpointError(
+                f"the checkpoint of step {chosen} must fit the model of this config",
+                got=f"{type(error).__name__}: {str(error)[:500]}",
+                remedy="Use the config saved beside the checkpoint, or another run folder.",
+            ) from error
+        return {name: restored[name] for name in items}
+
+
+def _standard(tree: Any) -> ocp.args.StandardRestore:
+    return ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, tree))

@@ -1,0 +1,289 @@
+"""The three training steps: inverse cloze task, REALM, open-domain QA.
+
+Each is pure, `(state, batch, ...) -> (state, metrics)`; the keyword arguments are bound once, then the step
+is compiled. Candidates come in as data: the step embeds them anew with the current parameters, so the
+gradient reaches the retriever, while the index only chose them.
+
+Letters: B batch, K candidates, M masked positions, S spans.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from realm_jax.models.build import Models
+from realm_jax.models.knowledge_encoder import gold_log_prob
+from realm_jax.ops.contrastive import in_batch_log_prob
+from realm_jax.ops.marginal import null_log_prob, retrieval_utility, token_marginal
+from realm_jax.ops.relevance import relevance_score
+from realm_jax.ops.rows import block_tokens, joint_tokens, single
+from realm_jax.ops.spans import span_allowed, span_matches
+from realm_jax.train.state import Metrics, TrainState, update
+from realm_jax.types import Array, Candidates, IctBatch, MaskedBatch, Params, QuestionBatch, Rows
+
+
+def ict_loss(
+    params: Params, key: Array, batch: IctBatch, *, models: Models, block_length: int
+) -> tuple[Array, Metrics]:
+    """Compute the inverse cloze loss of a batch.
+
+    Args:
+      params: all parts, by name.
+      key: dropout key; None turns dropout off.
+      batch: B pseudo-queries and their blocks.
+      models: the models.
+      block_length: tokens of a block as the embedder reads it.
+
+    Returns:
+      Mean loss in nats, float32 `[]`, and metrics.
+    """
+    query_key, block_key = _keys(key, 2)
+    queries = models.embed_query(params, single(batch.query), dropout_key=query_key)
+    blocks = models.embed_block(params, block_tokens(batch.blocks, length=block_length), dropout_key=block_key)
+    log_prob = in_batch_log_prob(queries, blocks, batch.block_ids)
+    rows = jnp.float32(queries.shape[0])
+    loss = -jnp.sum(jnp.diagonal(log_prob))
+    best = jnp.argmax(log_prob, axis=-1) == jnp.arange(queries.shape[0])
+    metrics = {"loss": (loss, rows), "accuracy": (jnp.sum(best.astype(jnp.float32)), rows)}
+    return loss / rows, metrics
+
+
+def retrieval_scores(
+    params: Params,
+    key: Array | None,
+    query: Rows,
+    candidates: Candidates,
+    *,
+    models: Models,
+    block_length: int,
+) -> Array:
+    """Score each query against its candidates with the current parameters.
+
+    Args:
+      params: all parts, by name.
+      key: dropout key; None turns dropout off.
+      query: rows `[B, L]`.
+      candidates: `[B, K, ...]`.
+      models: the models.
+      block_length: tokens of a block as the embedder reads it.
+
+    Returns:
+      float32 `[B, K]`.
+    """
+    query_key, block_key = _keys(key, 2)
+    queries = models.embed_query(params, single(query), dropout_key=query_key)
+    tokens = block_tokens(candidates.blocks, length=block_length)
+    return relevance_score(queries, models.embed_block(params, tokens, dropout_key=block_key))
+
+
+def realm_loss(
+    params: Params,
+    key: Array | None,
+    batch: MaskedBatch,
+    candidates: Candidates,
+    *,
+    models: Models,
+    block_length: int,
+    joint_length: int,
+    marginal_loss: Callable[[Array, Array, Array], tuple[Array, Array]],
+    weigh: Callable[[Array, Array], Array],
+) -> tuple[Array, Metrics]:
+    """Compute the marginal likelihood loss of REALM pre-training.
+
+    Args:
+      params: all parts, by name.
+      key: dropout key; None turns dropout off.
+      batch: masked texts `[B, ...]`.
+      candidates: `[B, K, ...]`.
+      models: the models.
+      block_length: tokens of a block as the embedder reads it.
+      joint_length: tokens of query and block as the encoder reads them.
+      marginal_loss: one of `ops.marginal.MARGINALS`.
+      weigh: scores and validity to log p(z|x), float32 `[B, K]`: `retrieval_log_prob`, or `uniform_log_prob`.
+
+    Returns:
+      Loss in nats per masked token (or per text), float32 `[]`, and metrics.
+
+    Source: REALM, equations 1 and 2 and section 3.3.
+    """
+    retriever_key, encoder_key = _keys(key, 2)
+    scores = retrieval_scores(
+        params, retriever_key, batch.query, candidates, models=models, block_length=block_length
+    )
+    log_prob = weigh(scores, candidates.is_valid)
+    joint = joint_tokens(batch.query, candidates.blocks.body, length=joint_length)
+    logits = models.word_logits(params, joint, batch.target_positions, dropout_key=encoder_key)
+    gold = gold_log_prob(logits, batch.target_ids)
+    loss, count = marginal_loss(log_prob, gold, batch.target_weights)
+    metrics = {"loss": (loss, count), **realm_metrics(log_prob, gold, logits, batch, candidates)}
+    return loss / jnp.maximum(count, 1.0), metrics
+
+
+def realm_metrics(
+    log_prob: Array, gold: Array, logits: Array, batch: MaskedBatch, candidates: Candidates
+) -> Metrics:
+    """Measure what retrieval was worth, as sums and counts.
+
+    Args:
+      log_prob: float32 `[B, K]`, log p(z|x).
+      gold: float32 `[B, K, M]`, log p(y_j|z,x).
+      logits: float32 `[B, K, M, V]`.
+      batch: masked texts.
+      candidates: the candidates.
+
+    Returns:
+      Retrieval utility (nats per masked token), token accuracy of the best single candidate's prediction,
+      mean p(null|x), and the share of valid candidates.
+    """
+    weights = batch.target_weights
+    tokens = jnp.sum(weights)
+    marginal = token_marginal(log_prob, gold)
+    top = jnp.argmax(log_prob, axis=-1)
+    top_logits = jnp.take_along_axis(logits, top[:, None, None, None], axis=1)[:, 0]
+    hits = (jnp.argmax(top_logits, axis=-1) == batch.target_ids).astype(jnp.float32)
+    rows = jnp.float32(log_prob.shape[0])
+    null = jnp.sum(jnp.where(candidates.is_null, jnp.exp(log_prob), 0.0))
+    has_null = jnp.any(candidates.is_null, axis=-1).astype(jnp.float32)[:, None] * weights
+    utility = retrieval_utility(marginal, null_log_prob(gold, candidates.is_null))
+    valid = candidates.is_valid.astype(jnp.float32)
+    return {
+        "retrieval_utility": (jnp.sum(utility * has_null), jnp.sum(has_null)),
+        "top_accuracy": (jnp.sum(hits * weights), tokens),
+        "null_probability": (null, rows),
+        "valid_candidates": (jnp.sum(valid), rows),
+    }
+
+
+def qa_loss(
+    params: Params,
+    key: Array | None,
+    batch: QuestionBatch,
+    candidates: Candidates,
+    *,
+    models: Models,
+    block_length: int,
+    joint_length: int,
+    answer_loss: Callable[..., tuple[Array, Array, dict[str, tuple[Array, Array]]]],
+) -> tuple[Array, Metrics]:
+    """Compute the loss of open-domain QA fine-tuning.
+
+    Args:
+      params: all parts, by name.
+      key: dropout key; None turns dropout off.
+      batch: questions and where their answers stand.
+      candidates: `[B, K, ...]`.
+      models: the models.
+      block_length: tokens of a block as the embedder reads it.
+      joint_length: tokens of question and block as the reader reads them.
+      answer_loss: one of `ops.open_qa.QA_LOSSES`.
+
+    Returns:
+      Loss in nats per question with an answer, float32 `[]`, and metrics.
+
+    Source: REALM, section 3.2; ORQA, section 5.
+    """
+    retriever_key, reader_key = _keys(key, 2)
+    scores = retrieval_scores(
+        params, retriever_key, batch.question, candidates, models=models, block_length=block_length
+    )
+    spans, correct = reader_spans(
+        params, reader_key, batch, candidates, models=models, joint_length=joint_length
+    )
+    loss, count, extras = answer_loss(
+        span_scores=spans,
+        relevance=scores,
+        span_correct=correct,
+        has_answer=batch.has_answer,
+        is_valid=candidates.is_valid,
+    )
+    return loss / jnp.maximum(count, 1.0), {"loss": (loss, count), **extras}
+
+
+def reader_spans(
+    params: Params,
+    key: Array | None,
+    batch: QuestionBatch,
+    candidates: Candidates,
+    *,
+    models: Models,
+    joint_length: int,
+) -> tuple[Array, Array]:
+    """Score the spans of each candidate and mark the correct ones.
+
+    Args:
+      params: all parts, by name.
+      key: dropout key; None turns dropout off.
+      batch: questions and where their answers stand.
+      candidates: `[B, K, ...]`.
+      models: the models.
+      joint_length: tokens L of question and block as the reader reads them.
+
+    Returns:
+      Span scores float32 `[B, K, S]`, -inf outside the block's body, and bool `[B, K, S]`.
+    """
+    joint = joint_tokens(batch.question, candidates.blocks.body, length=joint_length)
+    width = models.reader.max_span_width
+    allowed = span_allowed(body_mask(batch.question, candidates.blocks.body, length=joint_length), max_width=width)
+    scores = models.span_scores(params, joint, dropout_key=key)
+    offset = batch.question.length[:, None, None]
+    correct = span_matches(
+        batch.answer_starts + offset,
+        batch.answer_stops + offset,
+        batch.answer_mask,
+        length=joint_length,
+        max_width=width,
+    )
+    return jnp.where(allowed, scores, -jnp.inf), correct & allowed
+
+
+def body_mask(question: Rows, body: Rows, *, length: int) -> Array:
+    """Mark the body's own tokens in joint rows: neither the question nor the closing [SEP].
+
+    Args:
+      question: rows `[B, L_question]`.
+      body: rows `[B, K, L_body]`.
+      length: tokens L of the joint row.
+
+    Returns:
+      bool `[B, K, L]`.
+    """
+    position = jnp.arange(length, dtype=jnp.int32)[None, None, :]
+    start = question.length[:, None, None]
+    stop = jnp.minimum(start + body.length[:, :, None], length) - 1
+    return (position >= start) & (position < stop)
+
+
+def make_step(
+    loss: Callable[..., tuple[Array, Metrics]],
+    *,
+    optimizer: optax.GradientTransformation,
+    trained: Sequence[str],
+    dropout: bool,
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Compile a loss into a step.
+
+    Args:
+      loss: `(params, key, *inputs) -> (loss, metrics)`, its keywords bound.
+      optimizer: for the trained parts.
+      trained: names of the parts to train.
+      dropout: False passes no key.
+
+    Returns:
+      `step(state, *inputs) -> (state, metrics)`; the state's buffers are donated.
+    """
+
+    def step(state: TrainState, *inputs: Any) -> tuple[TrainState, Metrics]:
+        def loss_fn(params: Params, key: Array) -> tuple[Array, Metrics]:
+            return loss(params, key if dropout else None, *inputs)
+
+        return update(state, loss_fn, optimizer=optimizer, trained=trained)
+
+    return partial(jax.jit, donate_argnums=0)(step)
+
+
+def _keys(key: Array | None, count: int) -> Sequence[Array | None]:
+    return [None] * count if key is None else list(jax.random.split(key, count))
