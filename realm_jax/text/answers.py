@@ -1,0 +1,85 @@
+"""When is an answer right, and where does it stand in a text?"""
+
+import re
+import string
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_RUNS = re.compile(r"[^\W_]+")
+
+
+def normalize_answer(text: str) -> str:
+    """Normalise an answer for comparison.
+
+    Unicode NFD, lower case, ASCII punctuation deleted, articles deleted, white space collapsed.
+
+    Source: the SQuAD 1.1 evaluation, with NFD as ORQA puts in front of it.
+    """
+    text = unicodedata.normalize("NFD", text).lower().translate(_PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", text).split())
+
+
+def exact_match(prediction: str, answers: Iterable[str]) -> bool:
+    """Say whether a prediction equals one of the answers after normalisation."""
+    normal = normalize_answer(prediction)
+    return any(normal == normalize_answer(answer) for answer in answers)
+
+
+def words(text: str) -> list[str]:
+    """Return the runs of letters and digits, lower-cased and without accents."""
+    text = unicodedata.normalize("NFD", text.lower())
+    return _RUNS.findall("".join(c for c in text if unicodedata.category(c) != "Mn"))
+
+
+def has_answer(text: str, answers: Iterable[str]) -> bool:
+    """Say whether one of the answers stands in a text as a run of whole words.
+
+    Source: the rule by which DPR (Karpukhin et al. 2020) counts a passage as holding the answer.
+    """
+    return has_answer_words(words(text), [words(answer) for answer in answers])
+
+
+def has_answer_words(text_words: Sequence[str], answers_words: Iterable[Sequence[str]]) -> bool:
+    """Do the same for texts already split by `words`."""
+    joined = f" {' '.join(text_words)} "
+    return any(answer and f" {' '.join(answer)} " in joined for answer in answers_words)
+
+
+def find_spans(body_ids: np.ndarray, answer_ids: np.ndarray) -> np.ndarray:
+    """Find a run of token ids in a body.
+
+    Args:
+      body_ids: int [L].
+      answer_ids: int [m].
+
+    Returns:
+      int32 [S, 2], first and last token (inclusive) of each occurrence, overlapping ones too.
+    """
+    starts = np.flatnonzero(span_starts(body_ids, answer_ids)).astype(np.int32)
+    return np.stack([starts, starts + np.int32(len(answer_ids) - 1)], axis=1)
+
+
+def span_starts(bodies: np.ndarray, answer_ids: np.ndarray) -> np.ndarray:
+    """Mark where a run of token ids begins in each of many bodies.
+
+    Args:
+      bodies: int [..., L].
+      answer_ids: int [m].
+
+    Returns:
+      bool [..., L]; all False for an empty answer.
+    """
+    length, width = bodies.shape[-1], len(answer_ids)
+    found = np.zeros(bodies.shape, bool)
+    if 0 < width <= length:
+        last = length - width + 1
+        found[..., :last] = bodies[..., :last] == answer_ids[0]
+        for j in range(1, width):
+            if not found.any():
+                break
+            found[..., :last] &= bodies[..., j : last + j] == answer_ids[j]
+    return found
