@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from realm_jax.errors import ConfigError
 from realm_jax.types import Array, Tokens
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -37,7 +38,7 @@ class Attention(nn.Module):
         heads = (self.num_heads, size // self.num_heads)
 
         def project(name: str) -> Array:
-            flat = _dense(size, self.dtype, name)(hidden)
+            flat = dense(size, self.dtype, name)(hidden)
             return flat.reshape(*flat.shape[:-1], *heads)  # [..., L, heads, H / heads]
 
         query, key, value = project("query"), project("key"), project("value")
@@ -47,7 +48,7 @@ class Attention(nn.Module):
         weights = jax.nn.softmax(jnp.where(allowed, scores, jnp.float32(-1e9)), axis=-1).astype(self.dtype)
         weights = nn.Dropout(self.dropout)(weights, deterministic=deterministic)
         context = jnp.einsum("...hqk,...khd->...qhd", weights, value)
-        return _dense(size, self.dtype, "out")(context.reshape(hidden.shape))
+        return dense(size, self.dtype, "out")(context.reshape(hidden.shape))
 
 
 class Layer(nn.Module):
@@ -67,8 +68,8 @@ class Layer(nn.Module):
             hidden, mask, deterministic=deterministic
         )
         hidden = layer_norm(self.layer_norm_eps, self.dtype, "attention_norm")(hidden + drop(attended))
-        inner = _dense(self.intermediate_size, self.dtype, "intermediate")(hidden)
-        outer = _dense(hidden.shape[-1], self.dtype, "output")(ACTIVATIONS[self.activation](inner))
+        inner = dense(self.intermediate_size, self.dtype, "intermediate")(hidden)
+        outer = dense(hidden.shape[-1], self.dtype, "output")(ACTIVATIONS[self.activation](inner))
         return layer_norm(self.layer_norm_eps, self.dtype, "output_norm")(hidden + drop(outer))
 
 
@@ -104,10 +105,9 @@ class Bert(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self) -> None:
-        embed = {"dtype": self.dtype, "embedding_init": nn.initializers.normal(0.02)}
-        self.word = nn.Embed(self.vocab_size, self.hidden_size, **embed)
-        self.position = nn.Embed(self.max_positions, self.hidden_size, **embed)
-        self.segment = nn.Embed(self.type_vocab_size, self.hidden_size, **embed)
+        self.word = _table(self.vocab_size, self.hidden_size, self.dtype)
+        self.position = _table(self.max_positions, self.hidden_size, self.dtype)
+        self.segment = _table(self.type_vocab_size, self.hidden_size, self.dtype)
         self.embedding_norm = layer_norm(self.layer_norm_eps, self.dtype)
         self.embedding_dropout = nn.Dropout(self.dropout)
         self.layers = [
@@ -127,8 +127,14 @@ class Bert(nn.Module):
         return self.hidden_states(tokens, deterministic=deterministic)[-1]
 
     def hidden_states(self, tokens: Tokens, *, deterministic: bool = True) -> list[Array]:
-        """Return the states after the embeddings and after each layer, `num_layers + 1` times `[..., L, H]`."""
+        """Return the states after the embeddings and after each layer: `num_layers + 1` of `[..., L, H]`."""
         length = tokens.ids.shape[-1]
+        if length > self.max_positions:
+            raise ConfigError(
+                f"rows must fit BERT's {self.max_positions} positions",
+                got=f"{length} tokens",
+                remedy="Shorten shapes.*_length, or train with a larger bert.max_positions.",
+            )
         position = self.position(jnp.arange(length, dtype=jnp.int32))
         hidden = self.word(tokens.ids) + self.segment(tokens.segments)
         hidden = self.embedding_norm(hidden + jnp.broadcast_to(position, hidden.shape))
@@ -147,5 +153,10 @@ def layer_norm(epsilon: float, dtype: jnp.dtype, name: str | None = None) -> nn.
     return nn.LayerNorm(epsilon=epsilon, dtype=dtype, name=name, use_fast_variance=False)
 
 
-def _dense(features: int, dtype: jnp.dtype, name: str) -> nn.Dense:
+def dense(features: int, dtype: jnp.dtype, name: str | None = None) -> nn.Dense:
+    """Make a linear layer with BERT's initialisation."""
     return nn.Dense(features, dtype=dtype, name=name, kernel_init=nn.initializers.normal(0.02))
+
+
+def _table(entries: int, features: int, dtype: jnp.dtype) -> nn.Embed:
+    return nn.Embed(entries, features, dtype=dtype, embedding_init=nn.initializers.normal(0.02))

@@ -63,7 +63,9 @@ class Models:
         row = jnp.zeros((1, 1, 2), jnp.int32)
         tokens = Tokens(ids=row, mask=row == 0, segments=row)
         names = dict.fromkeys((self.query_tower, self.block_tower))
-        keys = {name: jax.random.fold_in(key, place) for place, name in enumerate((*names, "encoder", "reader"))}
+        keys = {
+            name: jax.random.fold_in(key, place) for place, name in enumerate((*names, "encoder", "reader"))
+        }
         params = {name: self.embedder.init(keys[name], tokens)["params"] for name in names}
         params["encoder"] = self.encoder.init(keys["encoder"], tokens, row[0, :, :1])["params"]
         params["reader"] = self.reader.init(keys["reader"], tokens)["params"]
@@ -73,24 +75,28 @@ class Models:
 def build_models(
     *,
     bert: Bert,
-    embedding_size: int,
+    embedding_size: int | None,
     two_towers: bool,
     span_hidden_size: int,
     span_norm_eps: float,
     max_span_width: int,
+    pooling: str = "pooler",
+    normalize: bool = False,
 ) -> Models:
     """Build the three models around BERTs of one size.
 
     Args:
       bert: the encoder; each model gets parameters of its own for it.
-      embedding_size: D.
+      embedding_size: D; None or 0 leaves the projection out.
       two_towers: separate embedders for queries and blocks.
       span_hidden_size: hidden width of the span scorer.
       span_norm_eps: epsilon of the span scorer's LayerNorm.
       max_span_width: widest answer, tokens.
+      pooling: what the embedder makes of a row's states: `pooler`, `cls` or `mean`.
+      normalize: scale embeddings to length 1.
     """
     return Models(
-        embedder=Embedder(bert=bert, embedding_size=embedding_size),
+        embedder=Embedder(bert=bert, embedding_size=embedding_size, pooling=pooling, normalize=normalize),
         encoder=KnowledgeEncoder(bert=bert),
         reader=Reader(
             bert=bert,

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from realm_jax.models.bert import ACTIVATIONS, Bert, layer_norm
+from realm_jax.models.bert import ACTIVATIONS, Bert, dense, layer_norm
 from realm_jax.types import Array, Tokens
 
 
@@ -24,9 +24,7 @@ class KnowledgeEncoder(nn.Module):
     bert: Bert
 
     def setup(self) -> None:
-        self.transform = nn.Dense(
-            self.bert.hidden_size, dtype=self.bert.dtype, kernel_init=nn.initializers.normal(0.02)
-        )
+        self.transform = dense(self.bert.hidden_size, self.bert.dtype)
         self.transform_norm = layer_norm(self.bert.layer_norm_eps, self.bert.dtype)
         self.word_bias = self.param("word_bias", nn.initializers.zeros_init(), (self.bert.vocab_size,))
 

@@ -6,8 +6,9 @@ Letters: K candidates, L tokens, H hidden, S spans (see ops/spans.py for their o
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import jax.numpy as jnp
 
-from realm_jax.models.bert import Bert, layer_norm
+from realm_jax.models.bert import Bert, dense, layer_norm
 from realm_jax.ops.spans import span_table
 from realm_jax.types import Array, Tokens
 
@@ -30,11 +31,11 @@ class Reader(nn.Module):
     span_norm_eps: float = 1e-3
 
     def setup(self) -> None:
-        dense = {"dtype": self.bert.dtype, "kernel_init": nn.initializers.normal(0.02)}
-        self.start = nn.Dense(self.span_hidden_size, **dense)
-        self.end = nn.Dense(self.span_hidden_size, use_bias=False, **dense)
+        self.start = dense(self.span_hidden_size, self.bert.dtype)
+        # Both halves have a bias, as in the published checkpoints; only their sum matters.
+        self.end = dense(self.span_hidden_size, self.bert.dtype)
         self.span_norm = layer_norm(self.span_norm_eps, jnp.float32)
-        self.score = nn.Dense(1, kernel_init=nn.initializers.normal(0.02))
+        self.score = dense(1, jnp.float32)
 
     def __call__(self, joint: Tokens, *, deterministic: bool = True) -> Array:
         """Return span scores, float32 `[..., S]`, of tokens `[..., L]`; spans are not masked here."""
