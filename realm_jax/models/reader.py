@@ -6,7 +6,6 @@ Letters: K candidates, L tokens, H hidden, S spans (see ops/spans.py for their o
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import jax.numpy as jnp
 
 from realm_jax.models.bert import Bert, dense, layer_norm
 from realm_jax.ops.spans import span_table
