@@ -147,25 +147,26 @@ def _words(text: str) -> frozenset[str]:
 
 # Ordinary words that often stand at a sentence's start, or are capitalised in headings.
 STOP_WORDS = _words("""
-    a about above according across actually additionally after afterwards again against all almost alone along
-    already also although always am among an and another any anyone anything apart are around as aside at away
-    back based be because been before behind being below besides best better between beyond both but by came
-    can cannot certain chapter could critics currently despite did do does done down due during each earlier
-    early either else elsewhere especially even eventually ever every everyone everything example except
-    experts few figure finally first five following for former formerly four from further furthermore given
-    had half has have having he hence her here hers herself him himself his how however i if in including indeed
-    initially inside instead into is it its itself just lack large last late later latter least less let like
-    likewise little located long made mainly many may maybe me meanwhile men might mine modern more moreover
-    most mostly much must my myself named near nearly neither never nevertheless new next nine no nobody none
-    nonetheless nor not note nothing notably now nowadays of off officially often old on once one only onto
-    opposite or originally other others otherwise our ours out outside over overall own part people perhaps
-    prior previously probably rather recent recently researchers same scholars scientists second section see
-    seven several shall she should shortly similar similarly simply since six so some someone something
-    sometimes soon specifically still subsequently such table ten than thank that the their theirs them then
-    there thereafter therefore these they third this those though three through throughout thus to today
-    together too toward towards traditionally twelve twice two typically under unless unlike until up upon us
-    used using usually various very via was we well were what whatever when whenever where whereas wherever
-    whether which while who whoever whole whom whose why will with within without women would yes yet you your
+    a about above according across actually additionally after afterwards again against all almost alone
+    along already also although always am among an and another any anyone anything apart are around as
+    aside at away back based be because been before behind being below besides best better between beyond
+    both but by came can cannot certain chapter could critics currently despite did do does done down due
+    during each earlier early either else elsewhere especially even eventually ever every everyone
+    everything example except experts few figure finally first five following for former formerly four
+    from further furthermore given had half has have having he hence her here hers herself him himself his
+    how however i if in including indeed initially inside instead into is it its itself just lack large
+    last late later latter least less let like likewise little located long made mainly many may maybe me
+    meanwhile men might mine modern more moreover most mostly much must my myself named near nearly
+    neither never nevertheless new next nine no nobody none nonetheless nor not note nothing notably now
+    nowadays of off officially often old on once one only onto opposite or originally other others
+    otherwise our ours out outside over overall own part people perhaps prior previously probably rather
+    recent recently researchers same scholars scientists second section see seven several shall she should
+    shortly similar similarly simply since six so some someone something sometimes soon specifically still
+    subsequently such table ten than thank that the their theirs them then there thereafter therefore
+    these they third this those though three through throughout thus to today together too toward towards
+    traditionally twelve twice two typically under unless unlike until up upon us used using usually
+    various very via was we well were what whatever when whenever where whereas wherever whether which
+    while who whoever whole whom whose why will with within without women would yes yet you your
     """)
 
 

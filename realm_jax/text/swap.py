@@ -9,6 +9,7 @@ Source: entity substitution as in Longpre et al. 2021, "Entity-Based Knowledge C
 Answering", there for evaluation.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -64,13 +65,15 @@ class SpanPool:
         key, width = span.astype(np.int32).tobytes(), len(span)
         names = [name for name in self._drawers if kind in (None, name[0]) and name[1] <= max_length]
         for distance in sorted({abs(name[1] - width) for name in names}):
-            keys = [k for name in names if abs(name[1] - width) == distance for k in self._drawers[name]]
-            others = len(keys) - (distance == 0 and key in self._kind and key in keys)
-            if others:
-                drawn = keys[rng.integers(len(keys))]
-                while drawn == key:
-                    drawn = keys[rng.integers(len(keys))]
-                return np.frombuffer(drawn, np.int32).copy()
+            drawers = [self._drawers[name] for name in names if abs(name[1] - width) == distance]
+            ends = np.cumsum([len(drawer) for drawer in drawers])
+            holds_span = distance == 0 and self.kind(span) is not None and kind in (None, self.kind(span))
+            while ends[-1] > holds_span:  # there is another one: draw until it comes
+                at = int(rng.integers(ends[-1]))
+                drawer = int(np.searchsorted(ends, at, side="right"))
+                drawn = drawers[drawer][at - int(ends[drawer])]
+                if drawn != key:
+                    return np.frombuffer(drawn, np.int32).copy()
         return None
 
 
@@ -154,10 +157,10 @@ def swap_facts(
         for k, body in zip(use, bodies, strict=True):
             body_ids[b, k], body_length[b, k] = _padded(body, width), len(body)
         swapped[b] = True
-    blocks = candidates.blocks.replace(body=Rows(ids=body_ids, length=body_length))
-    new_batch = batch.replace(query=Rows(ids=query_ids, length=query_length), target_positions=positions,
-                              target_ids=targets, target_weights=weights)
-    return Swapped(new_batch, candidates.replace(blocks=blocks), swapped)
+    blocks = replace(candidates.blocks, body=Rows(ids=body_ids, length=body_length))
+    new_batch = replace(batch, query=Rows(ids=query_ids, length=query_length), target_positions=positions,
+                        target_ids=targets, target_weights=weights)
+    return Swapped(new_batch, replace(candidates, blocks=blocks), swapped)
 
 
 def _occurrences(rows: np.ndarray, span: np.ndarray, is_continuation: np.ndarray) -> np.ndarray:

@@ -1,0 +1,214 @@
+"""Raw text to a prepared corpus, streaming and on all cores."""
+
+import itertools
+import multiprocessing
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from realm_jax.data.encode import EncodedChunk, encode_chunk, start_worker, work
+from realm_jax.data.progress import LineProgress, Progress
+from realm_jax.data.records import BadRecord, Document, Fields, RawRecord, parse_document
+from realm_jax.data.sources import Source, open_source
+from realm_jax.data.writer import VOCABULARY, CorpusWriter
+from realm_jax.errors import ConfigError, CorpusError
+from realm_jax.text.blocks import get_splitter
+from realm_jax.text.salient import KINDS, get_tagger
+from realm_jax.text.tokenizer import Tokenizer, train_vocabulary
+
+CHUNK_RECORDS, CHUNK_BYTES = 256, 1 << 20  # whichever is reached first
+SHOWN_BAD_RECORDS = 20
+
+
+class PrepareReport(NamedTuple):
+    """What came of it."""
+
+    path: Path
+    blocks: int
+    documents: int
+    characters: int
+    content_hash: str
+    bad_counts: dict[str, int]  # by reason
+    bad_records: list[BadRecord]  # the first few
+
+
+def prepare(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    *,
+    tokenizer: Tokenizer | str | Path | None = None,
+    vocab_size: int | None = None,
+    max_block_tokens: int = 288,
+    title_tokens: int = 24,
+    tagger: str = "rules",
+    splitter: str = "rules",
+    fields: Fields = Fields(),  # noqa: B008 - immutable
+    workers: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    tfds_dir: str | Path | None = None,
+    progress: Progress | None = None,
+) -> PrepareReport:
+    """Cut documents into blocks, tokenise them once, and write a corpus that `Corpus.open` reads.
+
+    Records are read one after the other and written as they are done, so memory does not grow with the
+    input. The same sources and settings give the same corpus, whatever the number of workers.
+
+    Args:
+      sources: .jsonl or .jsonl.gz files, folders of .txt files, "tfds:name/config:split".
+      out: the folder to write; appears when complete.
+      tokenizer: a vocabulary (vocab.txt), or a prepared corpus whose vocabulary is to be shared.
+      vocab_size: instead of `tokenizer`: train a vocabulary of this size on the sources.
+      max_block_tokens: width of a body row: the wordpieces of a block and the closing [SEP].
+      title_tokens: width of a title row, [CLS] and [SEP] included; longer titles lose their end.
+      tagger: name of the tagger of salient spans.
+      splitter: name of the sentence splitter.
+      fields: names of the fields of a record.
+      workers: processes; as many as this process may use cores if None; 1 works in this process.
+      strict: stop at the first bad record; otherwise bad records are counted and left out.
+      overwrite: replace a prepared corpus of that name.
+      tfds_dir: where TFDS keeps its datasets.
+      progress: told how far the work is; prints lines to stderr if None.
+
+    Returns:
+      Counts, the content hash, and which records were left out.
+
+    Raises:
+      ConfigError: a setting is unknown or contradicts another.
+      CorpusError: an input cannot be read, `out` exists, no block came out, or, with `strict`, a record
+        is bad.
+    """
+    if (tokenizer is None) == (vocab_size is None):
+        raise ConfigError("prepare takes a tokenizer or a vocab_size to train one, not both",
+                          got=f"{tokenizer=}, {vocab_size=}", remedy="Give one of them.")
+    if not 2 <= max_block_tokens <= 1 << 15 or not 2 <= title_tokens <= 1 << 15:
+        raise ConfigError("Rows have 2 to 32768 tokens", got=f"{max_block_tokens=}, {title_tokens=}",
+                          remedy="The usual widths are 288 and 24.")
+    settings: dict[str, Any] = {
+        "fields": fields, "splitter": get_splitter(splitter), "tagger": get_tagger(tagger),
+        "body_width": max_block_tokens, "title_width": title_tokens}
+    opened = [open_source(source, tfds_dir=tfds_dir) for source in sources]
+    if not opened:
+        raise ConfigError("prepare needs a source", got="none", remedy="Name a file, folder or dataset.")
+    total = sum(source.total for source in opened)
+    counts: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    shown: list[BadRecord] = []
+    with CorpusWriter(Path(out), overwrite=overwrite) as writer:
+        vocabulary = _tokenizer(tokenizer, vocab_size, opened, fields=fields, strict=strict)
+        tell = progress or LineProgress("prepare")
+        chunks = _chunks(_records(opened), records_max=CHUNK_RECORDS, size=CHUNK_BYTES)
+        for chunk in _encoded(chunks, vocabulary, settings, workers=workers or _cores()):
+            if strict and chunk.bad:
+                raise chunk.bad[0].error()
+            writer.add(chunk)
+            reasons.update(bad.reason for bad in chunk.bad)
+            shown += chunk.bad[: SHOWN_BAD_RECORDS - len(shown)]
+            counts.update(blocks=len(chunk.uids), documents=chunk.documents, characters=chunk.characters,
+                          sentences=len(chunk.sentences), salient_spans=len(chunk.spans),
+                          wordpieces=int(chunk.body_lengths.sum()) - len(chunk.uids))
+            tell(done=chunk.position, total=total, items=counts["blocks"], unit="blocks")
+        if not counts["blocks"]:
+            raise CorpusError("A corpus has at least one block",
+                              got=f"none ({sum(reasons.values())} bad records: {dict(reasons)})",
+                              remedy=f"Check the sources{', ' + str(shown[0]) if shown else ''}.")
+        manifest = writer.finish(vocabulary, {
+            "counts": dict(counts), "bad_records": dict(sorted(reasons.items())),
+            "bad_examples": [str(bad) for bad in shown], "kinds": list(KINDS),
+            "settings": {"max_block_tokens": max_block_tokens, "title_tokens": title_tokens, "tagger": tagger,
+                         "splitter": splitter, "fields": fields._asdict()},
+            "sources": [source.name for source in opened]})
+    return PrepareReport(Path(out), counts["blocks"], counts["documents"], counts["characters"],
+                         manifest["content_hash"], dict(sorted(reasons.items())), shown)
+
+
+def _tokenizer(
+    given: Tokenizer | str | Path | None,
+    vocab_size: int | None,
+    sources: Sequence[Source],
+    *,
+    fields: Fields,
+    strict: bool,
+) -> Tokenizer:
+    if isinstance(given, Tokenizer):
+        return given
+    if given is not None:
+        path = Path(given)
+        return Tokenizer.load(path / VOCABULARY if path.is_dir() else path)
+    assert vocab_size is not None
+    return Tokenizer(train_vocabulary(_Texts(sources, fields, strict), vocab_size=vocab_size))
+
+
+class _Texts(Iterable[str]):
+    """The titles and texts of some sources, as often as wanted."""
+
+    def __init__(self, sources: Sequence[Source], fields: Fields, strict: bool):
+        self._sources, self._fields, self._strict = sources, fields, strict
+
+    def __iter__(self) -> Iterator[str]:
+        for raw in _records(self._sources):
+            document = parse_document(raw, self._fields)
+            if isinstance(document, Document):
+                yield document.title
+                yield document.text
+            elif self._strict:
+                raise document.error()
+
+
+def _records(sources: Sequence[Source]) -> Iterator[RawRecord]:
+    before = 0.0
+    for source in sources:
+        for raw in source.records():
+            yield raw._replace(position=before + raw.position)
+        before += source.total
+
+
+def _chunks(records: Iterable[RawRecord], *, records_max: int, size: int) -> Iterator[list[RawRecord]]:
+    """Group records; where the cuts fall depends on the records alone."""
+    chunk: list[RawRecord] = []
+    held = 0
+    for raw in records:
+        chunk.append(raw)
+        held += len(raw.data) if isinstance(raw.data, bytes) else sum(_size(v) for v in raw.data.values())
+        if len(chunk) >= records_max or held >= size:
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
+
+
+def _size(value: object) -> int:
+    return len(value) if isinstance(value, str | bytes) else 8
+
+
+def _encoded(
+    chunks: Iterator[list[RawRecord]], tokenizer: Tokenizer, settings: dict[str, Any], *, workers: int
+) -> Iterator[EncodedChunk]:
+    """Encode chunks, in their order, with a bounded number of them in memory."""
+    first = list(itertools.islice(chunks, 2))
+    if workers == 1 or len(first) < 2:  # starting processes would take longer than the work
+        for chunk in itertools.chain(first, chunks):
+            yield encode_chunk(chunk, tokenizer=tokenizer, **settings)
+        return
+    # Spawned, not forked: a process that uses jax has threads, and forking those can hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker,
+                             initargs=(tokenizer.vocabulary, settings)) as pool:
+        waiting: deque[Future[EncodedChunk]] = deque()
+        try:
+            for chunk in itertools.chain(first, chunks):
+                waiting.append(pool.submit(work, chunk))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

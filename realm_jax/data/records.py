@@ -1,0 +1,108 @@
+"""Records of an input, one by one, and what may be wrong with them. No jax: worker processes import this."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from realm_jax.errors import CorpusError
+
+# Reasons for which a record is left out.
+REASONS = ("broken_json", "not_an_object", "invalid_utf8", "missing_field", "wrong_type", "empty_text")
+
+
+class RawRecord(NamedTuple):
+    """A record as it was read: a line of JSON, or fields."""
+
+    file: str
+    line: int  # from 1; the number of the example where a source has no lines
+    data: bytes | Mapping[str, Any]
+    position: float  # how much of all sources has been read when this record is done, in their own units
+
+
+class Document(NamedTuple):
+    """A whole article."""
+
+    id: str
+    title: str
+    text: str
+
+
+class BadRecord(NamedTuple):
+    """A record that is left out, and why."""
+
+    file: str
+    line: int
+    reason: str  # one of REASONS
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason} ({self.detail})"
+
+    def error(self) -> CorpusError:
+        """Return the exception that strict reading raises."""
+        return CorpusError("In strict reading every record is sound", got=str(self),
+                           remedy="Mend the record, or read without strict to leave such records out.")
+
+
+class Fields(NamedTuple):
+    """The names under which a source keeps what is needed."""
+
+    title: str = "title"
+    text: str = "text"
+    id: str = "id"  # optional in a record
+
+
+def parse_json(raw: RawRecord) -> Mapping[str, Any] | BadRecord:
+    """Decode one line of JSON into its fields; fields that are already there pass."""
+    if not isinstance(raw.data, bytes):
+        return raw.data
+    try:
+        value = json.loads(raw.data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        return BadRecord(raw.file, raw.line, "invalid_utf8", f"byte {error.start}")
+    except (ValueError, RecursionError) as error:
+        return BadRecord(raw.file, raw.line, "broken_json", str(error).split("\n")[0])
+    if not isinstance(value, dict):
+        return BadRecord(raw.file, raw.line, "not_an_object", f"a JSON {type(value).__name__}")
+    return value
+
+
+def text_field(raw: RawRecord, value: Mapping[str, Any], name: str) -> str | BadRecord:
+    """Return a field that must be text; bytes are decoded as UTF-8."""
+    if name not in value:
+        return BadRecord(raw.file, raw.line, "missing_field", f"no {name!r} among {sorted(value)[:8]}")
+    content = value[name]
+    try:
+        if isinstance(content, bytes):
+            return content.decode("utf-8")
+        if isinstance(content, str):
+            content.encode("utf-8")  # JSON can spell half a surrogate pair, which is no text
+            return content
+    except UnicodeError as error:
+        return BadRecord(raw.file, raw.line, "invalid_utf8", f"{name}: {error.reason}")  # type: ignore[attr-defined]
+    return BadRecord(raw.file, raw.line, "wrong_type", f"{name} is {type(content).__name__}, not text")
+
+
+def parse_document(raw: RawRecord, fields: Fields) -> Document | BadRecord:
+    """Turn a record into a document, or say what is wrong with it."""
+    value = parse_json(raw)
+    if isinstance(value, BadRecord):
+        return value
+    title = text_field(raw, value, fields.title)
+    if isinstance(title, BadRecord):
+        return title
+    text = text_field(raw, value, fields.text)
+    if isinstance(text, BadRecord):
+        return text
+    if not text.strip():
+        return BadRecord(raw.file, raw.line, "empty_text", f"{fields.text} is blank")
+    number = value.get(fields.id)
+    if number is None:
+        number = f"{raw.file}:{raw.line}"
+    elif isinstance(number, bool) or not isinstance(number, str | bytes | int):
+        return BadRecord(raw.file, raw.line, "wrong_type", f"{fields.id} is {type(number).__name__}")
+    elif not isinstance(number, int):
+        number = text_field(raw, value, fields.id)
+        if isinstance(number, BadRecord):
+            return number
+    return Document(str(number), title, text)

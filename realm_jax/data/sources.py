@@ -1,0 +1,109 @@
+"""Where documents come from: JSON lines, folders of plain text, TFDS datasets."""
+
+import gzip
+import importlib
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from realm_jax.data.records import RawRecord
+from realm_jax.errors import ConfigError, CorpusError, MissingExtra
+
+
+class Source(Protocol):
+    """Records that can be gone through again and again, one at a time in memory."""
+
+    name: str
+    total: float  # the position of the last record
+
+    def records(self) -> Iterator[RawRecord]: ...
+
+
+class JsonLines:
+    """A file with one JSON object a line, plain or gzip-compressed (.gz). Blank lines are passed over."""
+
+    def __init__(self, path: Path):
+        self.name, self._path = str(path), path
+        self.total = float(path.stat().st_size)
+
+    def records(self) -> Iterator[RawRecord]:
+        line = 0
+        with self._path.open("rb") as file:
+            stream = gzip.GzipFile(fileobj=file) if self._path.suffix == ".gz" else file
+            try:
+                for line, data in enumerate(io.BufferedReader(stream, 1 << 20), start=1):  # type: ignore[arg-type]
+                    if data.strip():
+                        yield RawRecord(self.name, line, data, float(file.tell()))
+            except (EOFError, OSError) as error:
+                raise CorpusError("An input file can be read to its end",
+                                  got=f"{self.name}:{line + 1} ({error})",
+                                  remedy="Fetch or compress the file again.") from error
+
+
+class TextFolder:
+    """A folder of .txt files, subfolders included; the title is the file's name without .txt."""
+
+    def __init__(self, path: Path):
+        self.name = str(path)
+        self._files = sorted(path.rglob("*.txt"))
+        if not self._files:
+            raise CorpusError("A folder given as a source holds .txt files", got=f"none in {path}",
+                              remedy="Give another folder, or a .jsonl file.")
+        self.total = float(sum(file.stat().st_size for file in self._files))
+
+    def records(self) -> Iterator[RawRecord]:
+        position = 0.0
+        for file in self._files:
+            data = file.read_bytes()
+            position += len(data)
+            fields = {"title": file.stem, "text": data, "id": file.relative_to(self.name).as_posix()}
+            yield RawRecord(str(file), 1, fields, position)
+
+
+class TfdsSplit:
+    """A dataset of TensorFlow Datasets, read from its ArrayRecord files without TensorFlow."""
+
+    def __init__(self, name: str, *, data_dir: str | Path | None = None):
+        dataset, _, split = name.partition(":")
+        if not split:
+            raise ConfigError("A TFDS source names its split", got=f"tfds:{name}",
+                              remedy="Write tfds:name/config:split, such as tfds:wiki40b/en:train.")
+        try:
+            tfds = importlib.import_module("tensorflow_datasets")
+        except ImportError as error:
+            raise MissingExtra("Reading a TFDS source needs the package tensorflow-datasets", got=str(error),
+                               remedy="pip install tensorflow-datasets array-record.") from error
+        self.name = f"tfds:{name}"
+        self._rows: Sequence[Any] = tfds.data_source(dataset, split=split, data_dir=data_dir)
+        self.total = float(len(self._rows))
+
+    def records(self) -> Iterator[RawRecord]:
+        for i in range(len(self._rows)):
+            # Numbers come as NumPy scalars; text comes as bytes, which the parser decodes.
+            row = {key: value.item() if isinstance(value, np.generic) else value
+                   for key, value in self._rows[i].items()}
+            yield RawRecord(self.name, i + 1, row, float(i + 1))
+
+
+def open_source(source: str | Path, *, tfds_dir: str | Path | None = None) -> Source:
+    """Open a source by its name.
+
+    Args:
+      source: a .jsonl or .jsonl.gz file, a folder of .txt files, or "tfds:name/config:split".
+      tfds_dir: where TFDS keeps its datasets; its own default if None.
+
+    Raises:
+      CorpusError: there is no such file or folder, or nothing in it.
+    """
+    if str(source).startswith("tfds:"):
+        return TfdsSplit(str(source).removeprefix("tfds:"), data_dir=tfds_dir)
+    path = Path(source)
+    if path.is_dir():
+        return TextFolder(path)
+    if not path.is_file():
+        raise CorpusError("A source is a JSONL file, a folder of .txt files, or tfds:name:split",
+                          got=str(source), remedy="Check the path.")
+    return JsonLines(path)

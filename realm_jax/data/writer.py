@@ -1,0 +1,127 @@
+"""The files of a prepared corpus, written aside and renamed when complete."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from realm_jax.data.encode import EncodedChunk
+from realm_jax.errors import CorpusError
+from realm_jax.text.tokenizer import Tokenizer
+
+FORMAT = 1
+MANIFEST, VOCABULARY = "manifest.json", "vocab.txt"
+# Raw arrays; their shapes and dtypes are in the manifest.
+ROW_ARRAYS = ("titles", "title_lengths", "bodies", "body_lengths", "sentences", "spans", "uids")
+OFFSET_ARRAYS = ("sentence_offsets", "span_offsets", "text_offsets")
+
+
+class CorpusWriter:
+    """Append chunks to a corpus folder that appears under its name only when it is complete.
+
+    Use it in a `with` statement and call `finish` inside; if that does not happen, nothing is left behind.
+    """
+
+    def __init__(self, out: Path, *, overwrite: bool):
+        if out.exists() and not overwrite:
+            raise CorpusError("prepare writes a new folder", got=f"{out}, which exists",
+                              remedy="Choose another folder, or pass overwrite.")
+        if out.exists() and not (out / MANIFEST).is_file():
+            raise CorpusError("overwrite replaces a prepared corpus only", got=f"{out}, which is none",
+                              remedy="Remove it yourself if you are sure, or choose another folder.")
+        self._out, self._aside = out, out.parent / f".{out.name}.{os.getpid()}.unfinished"
+        self._files: dict[str, BinaryIO] = {}
+        self._hashes: dict[str, Any] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._dtypes: dict[str, np.dtype] = {}
+        self._ends = dict.fromkeys(OFFSET_ARRAYS, 0)
+
+    def __enter__(self) -> "CorpusWriter":
+        shutil.rmtree(self._aside, ignore_errors=True)
+        self._aside.mkdir(parents=True)
+        for name in (*ROW_ARRAYS, *OFFSET_ARRAYS, "texts"):
+            self._files[name] = (self._aside / f"{name}.bin").open("wb")
+            self._hashes[name] = hashlib.sha256()
+        for name in OFFSET_ARRAYS:
+            self._append(name, np.zeros(1, np.int64))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._files.values():
+            file.close()
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def add(self, chunk: EncodedChunk) -> None:
+        """Append the blocks of a chunk."""
+        for name in ROW_ARRAYS:
+            self._append(name, getattr(chunk, name))
+        self._append_ends("sentence_offsets", chunk.sentence_counts)
+        self._append_ends("span_offsets", chunk.span_counts)
+        self._append_ends("text_offsets", chunk.text_lengths.ravel())
+        self._write("texts", chunk.texts)
+
+    def finish(self, tokenizer: Tokenizer, manifest: dict[str, Any]) -> dict[str, Any]:
+        """Write vocabulary and manifest, and give the folder its name.
+
+        Args:
+          tokenizer: whose ids the rows hold.
+          manifest: what else the manifest says.
+
+        Returns:
+          The manifest as written: also the arrays' shapes and the content hash, a SHA-256 over the
+          vocabulary and all files of tokens and text.
+        """
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+        tokenizer.save(self._aside / VOCABULARY)
+        digest = hashlib.sha256(tokenizer.content_hash.encode())
+        for name, part in sorted(self._hashes.items()):
+            digest.update(f"{name} {part.hexdigest()}".encode())
+        arrays = {name: {"shape": list(self._shapes[name]), "dtype": self._dtypes[name].str}
+                  for name in (*ROW_ARRAYS, *OFFSET_ARRAYS)}
+        complete = {"format": FORMAT, "content_hash": digest.hexdigest(), **manifest,
+                    "tokenizer_hash": tokenizer.content_hash, "vocab_size": len(tokenizer), "arrays": arrays,
+                    "files": {name: part.hexdigest() for name, part in sorted(self._hashes.items())}}
+        with (self._aside / MANIFEST).open("wb") as last:
+            last.write(json.dumps(complete, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+            last.flush()
+            os.fsync(last.fileno())
+        self._publish()
+        return complete
+
+    def _publish(self) -> None:
+        if not self._out.exists():
+            self._aside.rename(self._out)
+            return
+        old = self._out.parent / f".{self._out.name}.{os.getpid()}.replaced"
+        shutil.rmtree(old, ignore_errors=True)
+        self._out.rename(old)
+        self._aside.rename(self._out)
+        shutil.rmtree(old)
+
+    def _append(self, name: str, rows: np.ndarray) -> None:
+        rows = np.ascontiguousarray(rows)
+        self._write(name, rows.data)
+        before = self._shapes.get(name, (0,))[0]
+        self._shapes[name] = (before + rows.shape[0], *rows.shape[1:])
+        self._dtypes[name] = rows.dtype
+
+    def _append_ends(self, name: str, counts: np.ndarray) -> None:
+        ends = self._ends[name] + np.cumsum(counts, dtype=np.int64)
+        if len(ends):
+            self._ends[name] = int(ends[-1])
+            self._append(name, ends)
+
+    def _write(self, name: str, data: bytes | memoryview) -> None:
+        if len(data):
+            self._files[name].write(data)
+            self._hashes[name].update(data)
