@@ -1,0 +1,46 @@
+"""Find a checkpoint folder: on this machine, or on the model hub where there is a network."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+
+from realm_jax.errors import CheckpointError
+
+# Everything an import reads, and nothing that runs.
+WANTED = [
+    "config.json",
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "vocab.txt",
+    "tokenizer_config.json",
+    "modules.json",
+    "*_Pooling/config.json",
+    "*_Transformer/*",
+    "block_records.npy",
+]
+
+
+def checkpoint_folder(name: str, *, download: Callable[..., str] = snapshot_download) -> Path:
+    """Return the folder of a checkpoint, downloading it where the name is no folder.
+
+    Args:
+      name: a local folder, or a name on the hub such as `bert-base-uncased` or `owner/model`.
+      download: fetches (name, allow_patterns=...) and returns the folder.
+
+    Raises:
+      CheckpointError: neither a folder nor a model that can be fetched.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    try:
+        return Path(download(name, allow_patterns=WANTED))
+    except (OSError, ValueError, RuntimeError) as error:  # no network, no such model, no valid name
+        reason = next(iter(str(error).splitlines()), "no reason given")
+        raise CheckpointError(
+            "a checkpoint must be a local folder or a model on the hub",
+            got=f"{name!r} ({type(error).__name__}: {reason})",
+            remedy="Check the path; without a network, copy the folder here first.",
+        ) from error
