@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from realm_jax.data.records import BadRecord, Document, Fields, RawRecord, parse_document
-from realm_jax.text.blocks import Splitter, block_uid, split_blocks
+from realm_jax.text.blocks import Splitter, block_uid, fill_blocks, first_tokens
 from realm_jax.text.salient import KINDS, Tagger
-from realm_jax.text.tokenizer import Encoding, Tokenizer
+from realm_jax.text.tokenizer import Tokenizer
+from realm_jax.text.word_cache import BatchEncoding, WordCache
 
 
 class EncodedChunk(NamedTuple):
@@ -41,7 +42,7 @@ def encode_chunk(
     records: Sequence[RawRecord],
     *,
     fields: Fields,
-    tokenizer: Tokenizer,
+    words: WordCache,
     splitter: Splitter,
     tagger: Tagger,
     body_width: int,
@@ -52,7 +53,8 @@ def encode_chunk(
     Args:
       records: what was read.
       fields: names of the fields.
-      tokenizer, splitter, tagger: how text is cut up.
+      words: encodes texts.
+      splitter, tagger: find sentences and salient spans.
       body_width: L_body; a block has at most one token less, the last being [SEP].
       title_width: L_title; [CLS] and [SEP] included, longer titles lose their end.
 
@@ -61,109 +63,130 @@ def encode_chunk(
     """
     parsed = [parse_document(raw, fields) for raw in records]
     documents = [item for item in parsed if isinstance(item, Document)]
-    # One call for titles and texts: the library spreads it over the cores where it may.
-    encodings = tokenizer.encode_batch(
-        [d.title for d in documents] + [d.text for d in documents], special_tokens=False)
-    pairs = zip(encodings[: len(documents)], encodings[len(documents) :], strict=True)
-    rows = _Rows(tokenizer, body_width=body_width, title_width=title_width)
-    bad: list[BadRecord] = []
-    characters = 0
+    body = words.encode([document.text for document in documents])
+    empty = iter(np.diff(body.tokens) == 0)
+    bad = []
     for raw, item in zip(records, parsed, strict=True):
         if isinstance(item, BadRecord):
             bad.append(item)
-            continue
-        title, body = next(pairs)
-        if len(body.ids):
-            characters += len(item.text)
-            rows.add(item, title.ids, body, splitter=splitter, tagger=tagger)
-        else:
+        elif next(empty):
             bad.append(BadRecord(raw.file, raw.line, "empty_text", f"no word in {fields.text}"))
-    return rows.chunk(documents=len(records) - len(bad), characters=characters, bad=bad,
-                      position=records[-1].position)
 
+    tokenizer = words.tokenizer
+    starts_word = np.append(~tokenizer.is_continuation[body.ids], True)
+    begins, spans = _annotate(documents, body.characters, splitter=splitter, tagger=tagger)
+    # A document always begins a sentence.
+    sentences = first_tokens(body.starts, begins, starts_word=starts_word)
+    tokens = salient_tokens(body.starts, body.stops, spans, starts_word=starts_word)
+    # A span belongs to the sentence it starts in, and is left out where it goes on into the next.
+    bounds = np.append(sentences, len(body.ids))
+    tokens = tokens[tokens[:, 1] <= bounds[np.searchsorted(sentences, tokens[:, 0], side="right")]]
 
-class _Rows:
-    """Blocks as they come, to be stacked at the end."""
-
-    def __init__(self, tokenizer: Tokenizer, *, body_width: int, title_width: int):
-        self._tokenizer, self._body_width, self._title_width = tokenizer, body_width, title_width
-        self._titles: list[np.ndarray] = []
-        self._bodies: list[np.ndarray] = []
-        self._sentences: list[np.ndarray] = []
-        self._spans: list[np.ndarray] = []
-        self._texts: list[bytes] = []
-        self._uids: list[int] = []
-
-    def add(
-        self, document: Document, title: np.ndarray, body: Encoding, *, splitter: Splitter, tagger: Tagger
-    ) -> None:
-        text, continuation = document.text, self._tokenizer.is_continuation
-        blocks = split_blocks(text, body, splitter(text), max_tokens=self._body_width - 1,
-                              is_continuation=continuation)
-        spans = salient_tokens(body, tagger(text), is_continuation=continuation)
-        sentence_starts = np.concatenate([b.sentences[:, 0] + b.token_start for b in blocks])
-        # A span belongs to the sentence it starts in, and is left out where it goes on into the next.
-        ends = np.append(sentence_starts[1:], len(body.ids))
-        spans = spans[spans[:, 1] <= ends[np.searchsorted(sentence_starts, spans[:, 0], side="right") - 1]]
-        edges = np.searchsorted(spans[:, 0], [b.token_start for b in blocks] + [len(body.ids)])
-        for i, block in enumerate(blocks):
-            content = text[block.start : block.stop]
-            shift = np.array([block.token_start, block.token_start, 0], np.int32)
-            self._titles.append(title[: self._title_width - 2])
-            self._bodies.append(body.ids[block.token_start : block.token_stop])
-            self._sentences.append(block.sentences)
-            self._spans.append(spans[edges[i] : edges[i + 1]] - shift)
-            self._texts += [document.id.encode(), document.title.encode(), content.encode()]
-            self._uids.append(block_uid(document.title, content))
-
-    def chunk(
-        self, *, documents: int, characters: int, bad: list[BadRecord], position: float
-    ) -> EncodedChunk:
-        n, tok = len(self._bodies), self._tokenizer
-        dtype = token_dtype(len(tok))
-        title_lengths = np.array([len(row) + 2 for row in self._titles], np.uint16)
-        body_lengths = np.array([len(row) + 1 for row in self._bodies], np.uint16)
-        titles = np.zeros((n, self._title_width), dtype)
-        bodies = np.zeros((n, self._body_width), dtype)
-        for i, (title, body) in enumerate(zip(self._titles, self._bodies, strict=True)):
-            titles[i, 1 : 1 + len(title)] = title
-            bodies[i, : len(body)] = body
-        titles[:, 0] = tok.cls_id
-        titles[np.arange(n), title_lengths.astype(np.int64) - 1] = tok.sep_id
-        bodies[np.arange(n), body_lengths.astype(np.int64) - 1] = tok.sep_id
-        return EncodedChunk(
-            titles=titles, title_lengths=title_lengths, bodies=bodies, body_lengths=body_lengths,
-            sentences=_stack(self._sentences, 2), sentence_counts=_counts(self._sentences),
-            spans=_stack(self._spans, 3), span_counts=_counts(self._spans),
-            texts=b"".join(self._texts),
-            text_lengths=np.array([len(text) for text in self._texts], np.int64).reshape(n, 3),
-            uids=np.array(self._uids, np.uint64),
-            documents=documents, characters=characters, bad=bad, position=position)
+    edges = bounds.tolist()
+    at = np.searchsorted(sentences, body.tokens).tolist()
+    first: list[int] = []  # token of each block
+    starts: list[int] = []  # token of each sentence
+    counts: list[int] = []  # sentences of each block
+    owner: list[int] = []  # document of each block
+    for number in range(len(documents)):
+        if at[number] == at[number + 1]:
+            continue
+        own = edges[at[number] : at[number + 1] + 1]
+        for block in fill_blocks(own, max_tokens=body_width - 1, starts_word=starts_word):
+            first.append(block[0])
+            starts += block[:-1]
+            counts.append(len(block) - 1)
+            owner.append(number)
+    return _chunk(documents, body, words.encode([document.title for document in documents]), tokens,
+                  np.array(first, np.int64), np.array(starts, np.int64), np.array(counts, np.int64),
+                  owner, bad, tokenizer=tokenizer, body_width=body_width, title_width=title_width,
+                  position=records[-1].position)
 
 
 def salient_tokens(
-    encoding: Encoding, spans: Sequence[tuple[int, int, str]], *, is_continuation: np.ndarray
+    token_starts: np.ndarray, token_stops: np.ndarray, spans: np.ndarray, *, starts_word: np.ndarray
 ) -> np.ndarray:
     """Turn character spans into token spans; those that are no whole words are left out.
 
     Args:
-      encoding: wordpieces of the text.
-      spans: start, stop, kind in characters, in order and without overlap.
-      is_continuation: bool [V].
+      token_starts, token_stops: int [n], characters of each token.
+      spans: int64 [P, 3]; start, stop in characters, kind id; in order and without overlap.
+      starts_word: bool [n + 1], False where a token goes on a word.
 
     Returns:
-      int32 [P, 3]: first token, token behind the last, kind id.
+      int64 [<= P, 3]: first token, token behind the last, kind id.
     """
-    if not spans:
-        return np.zeros((0, 3), np.int32)
-    begin = np.array([span[0] for span in spans], np.int32)
-    end = np.array([span[1] for span in spans], np.int32)
-    kind = np.array([_KIND_IDS[span[2]] for span in spans], np.int64)
-    start = np.searchsorted(encoding.offsets[:, 1], begin, side="right")
-    stop = np.searchsorted(encoding.offsets[:, 0], end, side="left")
-    inside = np.append(is_continuation[encoding.ids], False)
-    whole = (start < stop) & ~inside[start] & ~inside[stop]
-    return np.stack([start, stop, kind], axis=1)[whole].astype(np.int32)
+    start = np.searchsorted(token_stops, spans[:, 0], side="right")
+    stop = np.searchsorted(token_starts, spans[:, 1], side="left")
+    whole = (start < stop) & starts_word[start] & starts_word[stop]
+    return np.stack([start, stop, spans[:, 2]], axis=1)[whole]
+
+
+def _annotate(
+    documents: Sequence[Document], characters: np.ndarray, *, splitter: Splitter, tagger: Tagger
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return where sentences begin (int64 [S]) and the salient spans (int64 [P, 3]) in the joined text."""
+    begins: list[int] = []
+    spans: list[tuple[int, int, int]] = []
+    for document, base in zip(documents, characters.tolist(), strict=True):
+        begins += [base + start for start, _ in splitter(document.text)]
+        spans += [(base + start, base + stop, _KIND_IDS[kind]) for start, stop, kind in tagger(document.text)]
+    return np.array(begins, np.int64), np.array(spans, np.int64).reshape(len(spans), 3)
+
+
+def _chunk(
+    documents: Sequence[Document],
+    body: BatchEncoding,
+    title: BatchEncoding,
+    spans: np.ndarray,
+    first: np.ndarray,
+    starts: np.ndarray,
+    counts: np.ndarray,
+    owner: Sequence[int],
+    bad: list[BadRecord],
+    *,
+    tokenizer: Tokenizer,
+    body_width: int,
+    title_width: int,
+    position: float,
+) -> EncodedChunk:
+    """Lay blocks out as they are stored."""
+    n, total = len(first), len(body.ids)
+    last = np.append(first[1:], total)
+    dtype = token_dtype(len(tokenizer))
+    bodies, lengths = np.zeros((n, body_width), dtype), last - first
+    bodies[np.arange(body_width) < lengths[:, None]] = body.ids  # blocks follow each other without gaps
+    bodies[np.arange(n), lengths] = tokenizer.sep_id
+
+    texts, uids, own_titles, title_lengths = [], [], [], []
+    cut = np.append(body.starts, 0)[last].tolist()  # character at which the next block begins
+    for i, (number, start) in enumerate(zip(owner, body.starts[first].tolist(), strict=True)):
+        document, base = documents[number], int(body.characters[number])
+        ends = i + 1 == n or owner[i + 1] != number
+        content = document.text[start - base : None if ends else cut[i] - base].rstrip()
+        texts += [document.id.encode(), document.title.encode(), content.encode()]
+        uids.append(block_uid(document.title, content))
+        own_title = title.ids[title.tokens[number] : title.tokens[number + 1]][: title_width - 2]
+        own_titles.append(own_title)
+        title_lengths.append(len(own_title) + 2)
+    titles = np.zeros((n, title_width), dtype)
+    titles[:, 0] = tokenizer.cls_id
+    for row, own_title in zip(titles, own_titles, strict=True):
+        row[1 : len(own_title) + 1], row[len(own_title) + 1] = own_title, tokenizer.sep_id
+
+    block_of_sentence = np.repeat(first, counts)
+    sentences = np.stack([starts, np.append(starts[1:], total)], axis=1) - block_of_sentence[:, None]
+    block_of_span = np.searchsorted(first, spans[:, 0], side="right") - 1
+    shift = first[block_of_span] if n else np.zeros(0, np.int64)
+    return EncodedChunk(
+        titles=titles, title_lengths=np.array(title_lengths, np.uint16),
+        bodies=bodies, body_lengths=(lengths + 1).astype(np.uint16),
+        sentences=sentences.astype(np.uint16), sentence_counts=counts,
+        spans=np.stack([spans[:, 0] - shift, spans[:, 1] - shift, spans[:, 2]], axis=1).astype(np.uint16),
+        span_counts=np.bincount(block_of_span, minlength=n).astype(np.int64),
+        texts=b"".join(texts), text_lengths=np.array([len(text) for text in texts], np.int64).reshape(n, 3),
+        uids=np.array(uids, np.uint64), documents=len(set(owner)),
+        characters=sum(len(documents[number].text) for number in set(owner)), bad=bad, position=position)
 
 
 # ---- in a worker process ---------------------------------------------------------------------------
@@ -174,7 +197,7 @@ _worker: dict[str, object] = {}
 def start_worker(vocabulary: Sequence[str], settings: dict[str, object]) -> None:
     """Set up a worker process: its tokenizer is built once, and keeps to one core."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _worker.update(settings, tokenizer=Tokenizer(vocabulary))
+    _worker.update(settings, words=WordCache(Tokenizer(vocabulary)))
 
 
 def work(records: Sequence[RawRecord]) -> EncodedChunk:
@@ -184,10 +207,3 @@ def work(records: Sequence[RawRecord]) -> EncodedChunk:
 
 _KIND_IDS = {kind: i for i, kind in enumerate(KINDS)}
 
-
-def _stack(arrays: list[np.ndarray], width: int) -> np.ndarray:
-    return np.concatenate([np.zeros((0, width), np.uint16), *arrays]).astype(np.uint16)
-
-
-def _counts(arrays: list[np.ndarray]) -> np.ndarray:
-    return np.array([len(array) for array in arrays], np.int64)

@@ -18,6 +18,7 @@ from realm_jax.errors import ConfigError, CorpusError
 from realm_jax.text.blocks import get_splitter
 from realm_jax.text.salient import KINDS, get_tagger
 from realm_jax.text.tokenizer import Tokenizer, train_vocabulary
+from realm_jax.text.word_cache import WordCache
 
 CHUNK_RECORDS, CHUNK_BYTES = 256, 1 << 20  # whichever is reached first
 SHOWN_BAD_RECORDS = 20
@@ -190,8 +191,9 @@ def _encoded(
     """Encode chunks, in their order, with a bounded number of them in memory."""
     first = list(itertools.islice(chunks, 2))
     if workers == 1 or len(first) < 2:  # starting processes would take longer than the work
+        words = WordCache(tokenizer)
         for chunk in itertools.chain(first, chunks):
-            yield encode_chunk(chunk, tokenizer=tokenizer, **settings)
+            yield encode_chunk(chunk, words=words, **settings)
         return
     # Spawned, not forked: a process that uses jax has threads, and forking those can hang.
     context = multiprocessing.get_context("spawn")

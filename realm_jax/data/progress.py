@@ -29,7 +29,7 @@ class LineProgress:
     def __call__(self, *, done: float, total: float, items: int, unit: str) -> None:
         """Report `done` of `total` (any measure of the input), by which `items` things were made."""
         now = self._clock()
-        if now - self._last < self._seconds and done < total:
+        if now - self._last < self._seconds:
             return
         self._last = now
         elapsed = max(now - self._start, 1e-9)

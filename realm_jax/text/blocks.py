@@ -1,14 +1,13 @@
 """Documents to sentences, and sentences to blocks within a token budget."""
 
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from realm_jax.errors import ConfigError
-from realm_jax.text.tokenizer import Encoding
 
 CharRange = tuple[int, int]  # characters [start, stop)
 Splitter = Callable[[str], list[CharRange]]
@@ -30,11 +29,14 @@ OPENERS = _words("""
     according another other such to under we i you not no only
     """)
 
+# It starts with one class of characters and looks behind from there: Python's matcher then skips through
+# the text to the next of these, several times as fast as with three alternatives.
 _BOUNDARY = re.compile(
-    r"""(?: [.!?\u2026]+ ["'\u201d\u2019\u00bb)\]]* (?=\s)   # a stop, closing quotes, then white space
-          | [\u3002\uff01\uff1f]+ ["\u201d\u2019\u300d\u300f)]*  # East Asian stops need no white space
-          | \n [ \t\r]* \n )                                 # a blank line
-        \s*""",
+    r"""[.!?\u2026\u3002\uff01\uff1f\n]
+        (?: (?<=[.!?\u2026]) [.!?\u2026]*+ ["'\u201d\u2019\u00bb)\]]*+ (?=\s)  # a stop, quotes, white space
+          | (?<=[\u3002\uff01\uff1f]) [\u3002\uff01\uff1f]*+ ["\u201d\u2019\u300d\u300f)]*+  # the same, CJK
+          | (?<=\n) [ \t\r]*+ \n )                                            # a blank line
+        \s*+""",
     re.VERBOSE,
 )
 _LAST_WORD = re.compile(r"[^\s(\[\"'\u201c\u2018]+$")
@@ -74,58 +76,45 @@ def get_splitter(name: str) -> Splitter:
     return SPLITTERS[name]
 
 
-class BlockRange(NamedTuple):
-    """A block inside its document."""
+def first_tokens(token_starts: np.ndarray, begins: np.ndarray, *, starts_word: np.ndarray) -> np.ndarray:
+    """Return the token at which each stretch of text begins.
 
-    start: int  # first character
-    stop: int  # character behind the last
-    token_start: int  # first token of the document's encoding
-    token_stop: int
-    sentences: np.ndarray  # int32 [S, 2]; token ranges [start, stop) inside the block, covering it
+    A stretch without a token, or one that begins inside a word, belongs to the stretch before it.
+
+    Args:
+      token_starts: int [n], first character of each token, in order.
+      begins: int [S], first character of each stretch, in order.
+      starts_word: bool [n], False where a token goes on a word.
+
+    Returns:
+      int64 [<= S], in order, each once.
+    """
+    found = np.unique(np.searchsorted(token_starts, begins))
+    found = found[found < len(token_starts)]
+    return found[starts_word[found]]
 
 
-def split_blocks(
-    text: str,
-    encoding: Encoding,
-    sentences: Sequence[CharRange],
-    *,
-    max_tokens: int = 288,
-    is_continuation: np.ndarray,
-) -> list[BlockRange]:
+def fill_blocks(edges: Sequence[int], *, max_tokens: int, starts_word: np.ndarray) -> list[list[int]]:
     """Fill blocks greedily with whole sentences.
 
     A sentence of more than `max_tokens` is cut at the last word start that fits (inside a word only where
-    the word alone exceeds the budget).
+    the word alone exceeds the budget), and its parts count as sentences.
 
     Args:
-      text: the document.
-      encoding: its wordpieces.
-      sentences: character ranges in order.
+      edges: where the sentences of a document begin, in tokens, and where the last one ends.
       max_tokens: wordpieces a block at most.
-      is_continuation: bool [V], see `Tokenizer.is_continuation`.
+      starts_word: bool [>= edges[-1]], False where a token goes on a word.
 
     Returns:
-      Blocks in order; their token ranges cover the encoding.
+      For each block the edges of its sentences; the last of one block is the first of the next.
     """
-    n = len(encoding.ids)
-    if n == 0:
-        return []
-    pieces = _sentence_tokens(encoding, sentences, max_tokens=max_tokens, is_continuation=is_continuation)
-    blocks: list[list[int]] = [[pieces[0]]]  # sentence starts of each block
-    for start, stop in zip(pieces, [*pieces[1:], n], strict=True):
-        if stop - blocks[-1][0] > max_tokens:
-            blocks.append([start])
-        elif start != blocks[-1][0]:
-            blocks[-1].append(start)
-    ranges = []
-    for i, starts in enumerate(blocks):
-        first, last = starts[0], blocks[i + 1][0] if i + 1 < len(blocks) else n
-        start = int(encoding.offsets[first, 0])
-        stop = int(encoding.offsets[last, 0]) if last < n else len(text)
-        edges = np.array([*starts, last], np.int32) - np.int32(first)
-        stop = start + len(text[start:stop].rstrip())
-        ranges.append(BlockRange(start, stop, first, last, np.stack([edges[:-1], edges[1:]], axis=1)))
-    return ranges
+    blocks = [[edges[0]]]
+    for low, high in itertools.pairwise(edges):
+        for start, stop in _parts(low, high, max_tokens=max_tokens, starts_word=starts_word):
+            if stop - blocks[-1][0] > max_tokens:
+                blocks.append([start])
+            blocks[-1].append(stop)
+    return blocks
 
 
 def block_uid(title: str, body: str) -> int:
@@ -134,25 +123,15 @@ def block_uid(title: str, body: str) -> int:
     return int.from_bytes(digest, "little")
 
 
-def _sentence_tokens(
-    encoding: Encoding, sentences: Sequence[CharRange], *, max_tokens: int, is_continuation: np.ndarray
-) -> list[int]:
-    """Return the token at which each sentence starts, after cutting those that are too long."""
-    begins = np.array([start for start, _ in sentences], np.int32)
-    tokens = np.searchsorted(encoding.offsets[:, 0], begins)
-    word_start = ~is_continuation[encoding.ids]
-    kept = {0, *(int(t) for t in tokens if t < len(word_start) and word_start[t])}
-    starts = sorted(kept)
-    if max(np.diff([*starts, len(encoding.ids)])) <= max_tokens:
-        return starts
-    pieces = []
-    for start, stop in zip(starts, [*starts[1:], len(encoding.ids)], strict=True):
-        pieces.append(start)
-        while stop - start > max_tokens:
-            fits = np.flatnonzero(word_start[start + 1 : start + max_tokens + 1])
-            start += int(fits[-1]) + 1 if len(fits) else max_tokens
-            pieces.append(start)
-    return pieces
+def _parts(start: int, stop: int, *, max_tokens: int, starts_word: np.ndarray) -> list[tuple[int, int]]:
+    """Cut a sentence to parts within the budget."""
+    parts = []
+    while stop - start > max_tokens:
+        fits = np.flatnonzero(starts_word[start + 1 : start + max_tokens + 1])
+        end = start + (int(fits[-1]) + 1 if len(fits) else max_tokens)
+        parts.append((start, end))
+        start = end
+    return [*parts, (start, stop)]
 
 
 def _is_end(text: str, match: re.Match[str]) -> bool:
