@@ -15,8 +15,9 @@ from realm_jax.data.stream import Stream, build_stream
 from realm_jax.errors import CorpusError
 from realm_jax.text.answers import span_starts
 from realm_jax.text.packing import framed, pack_rows
+from realm_jax.text.regex import RegexMatcher
 from realm_jax.text.tokenizer import Tokenizer
-from realm_jax.types import Rows
+from realm_jax.types import NO_BLOCK, Rows
 
 
 class Question(NamedTuple):
@@ -170,6 +171,42 @@ def answer_occurrences(
                             unk_id=tokenizer.unk_id)
 
 
+def regex_occurrences(
+    corpus: Corpus,
+    block_ids: np.ndarray,
+    patterns: Sequence[Sequence[str]],
+    *,
+    matcher: RegexMatcher,
+    max_spans: int,
+) -> Occurrences:
+    """Find where regular expressions match in the texts of candidate blocks.
+
+    It reads and tokenises each block's text, so it is for small question sets and few candidates.
+
+    Args:
+      corpus: where the blocks are.
+      block_ids: int [B, K]; the null block has no answer.
+      patterns: B lists of regular expressions.
+      matcher: runs them with a time limit.
+      max_spans: S; the first matches in a body are kept.
+
+    Returns:
+      Token spans in the bodies that cover the matches.
+    """
+    found = []  # (b, k, start, stop)
+    for (b, k), block_id in np.ndenumerate(block_ids):
+        if block_id == NO_BLOCK:
+            continue
+        body = corpus.text(int(block_id)).body
+        ranges = np.array(matcher.search(body, patterns[b]), np.int64).reshape(-1, 2)
+        offsets = corpus.tokenizer.encode(body, special_tokens=False).offsets
+        start = np.searchsorted(offsets[:, 1], ranges[:, 0], side="right")
+        stop = np.searchsorted(offsets[:, 0], ranges[:, 1], side="left") - 1
+        found += [(b, k, i, j) for i, j in zip(start.tolist(), stop.tolist(), strict=True) if i <= j]
+    hits = np.array(found, np.int64).reshape(-1, 4)
+    return _packed_occurrences(hits, shape=block_ids.shape, max_spans=max_spans)
+
+
 def find_occurrences(
     bodies: np.ndarray,
     answers: Sequence[Sequence[np.ndarray]],
@@ -193,23 +230,28 @@ def find_occurrences(
     B, K, L = bodies.shape
     word_end = np.ones((B, K, L + 1), bool)  # [..., i]: a word may end before token i
     word_end[..., :L] = ~is_continuation[bodies]
-    starts, stops = np.zeros((B, K, max_spans), np.int32), np.zeros((B, K, max_spans), np.int32)
-    mask = np.zeros((B, K, max_spans), bool)
-    has_answer = np.zeros((B, K), bool)
+    hits = [np.zeros((0, 4), np.int64)]  # b, k, start, stop
     for b, runs in enumerate(answers):
         distinct = {run.tobytes(): run for run in runs if len(run) and unk_id not in run}
-        hits = []  # (k, start, stop)
         for run in distinct.values():
             found = span_starts(bodies[b], run)
             width = len(run)
             found[:, : L + 1 - width] &= word_end[b, :, width:] & word_end[b, :, : L + 1 - width]
             k, start = np.nonzero(found)
-            hits.append(np.stack([k, start, start + width - 1], axis=1))
-        spans = np.concatenate([np.zeros((0, 3), np.int64), *hits])
-        spans = spans[np.lexsort((spans[:, 2], spans[:, 1], spans[:, 0]))]
-        k = spans[:, 0]
-        has_answer[b, k] = True
-        rank = np.arange(len(k)) - np.searchsorted(k, k)  # place among the spans of the same block
-        spans, k, rank = spans[rank < max_spans], k[rank < max_spans], rank[rank < max_spans]
-        starts[b, k, rank], stops[b, k, rank], mask[b, k, rank] = spans[:, 1], spans[:, 2], True
+            hits.append(np.stack([np.full_like(k, b), k, start, start + width - 1], axis=1))
+    return _packed_occurrences(np.concatenate(hits), shape=(B, K), max_spans=max_spans)
+
+
+def _packed_occurrences(hits: np.ndarray, *, shape: tuple[int, ...], max_spans: int) -> Occurrences:
+    """Sort hits (b, k, start, stop) into rows of S, in order of their start."""
+    starts, stops = np.zeros((*shape, max_spans), np.int32), np.zeros((*shape, max_spans), np.int32)
+    mask, has_answer = np.zeros((*shape, max_spans), bool), np.zeros(shape, bool)
+    hits = np.unique(hits, axis=0)
+    b, k, start, stop = hits.T
+    has_answer[b, k] = True
+    row = b * shape[1] + k
+    rank = np.arange(len(row)) - np.searchsorted(row, row)  # place among the hits in the same body
+    kept = rank < max_spans
+    at = b[kept], k[kept], rank[kept]
+    starts[at], stops[at], mask[at] = start[kept], stop[kept], True
     return Occurrences(starts, stops, mask, has_answer)

@@ -47,7 +47,7 @@ class BadRecord(NamedTuple):
 class Fields(NamedTuple):
     """The names under which a source keeps what is needed."""
 
-    title: str = "title"
+    title: str | None = "title"  # None: there are no titles
     text: str = "text"
     id: str = "id"  # optional in a record
 
@@ -57,7 +57,7 @@ def parse_json(raw: RawRecord) -> Mapping[str, Any] | BadRecord:
     if not isinstance(raw.data, bytes):
         return raw.data
     try:
-        value = json.loads(raw.data.decode("utf-8"))
+        value = json.loads(raw.data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         return BadRecord(raw.file, raw.line, "invalid_utf8", f"byte {error.start}")
     except (ValueError, RecursionError) as error:
@@ -88,7 +88,7 @@ def parse_document(raw: RawRecord, fields: Fields) -> Document | BadRecord:
     value = parse_json(raw)
     if isinstance(value, BadRecord):
         return value
-    title = text_field(raw, value, fields.title)
+    title = "" if fields.title is None else text_field(raw, value, fields.title)
     if isinstance(title, BadRecord):
         return title
     text = text_field(raw, value, fields.text)

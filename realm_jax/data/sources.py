@@ -77,7 +77,12 @@ class TfdsSplit:
             raise MissingExtra("Reading a TFDS source needs the package tensorflow-datasets", got=str(error),
                                remedy="pip install tensorflow-datasets array-record.") from error
         self.name = f"tfds:{name}"
-        self._rows: Sequence[Any] = tfds.data_source(dataset, split=split, data_dir=data_dir)
+        try:
+            self._rows: Sequence[Any] = tfds.data_source(dataset, split=split, data_dir=data_dir)
+        except (ValueError, NotImplementedError, OSError) as error:
+            raise CorpusError("A TFDS source is a dataset, config and split that TFDS can read by index",
+                              got=f"{self.name} ({str(error).splitlines()[0]})",
+                              remedy="Check the name; prepare it with file_format='array_record'.") from error
         self.total = float(len(self._rows))
 
     def records(self) -> Iterator[RawRecord]:

@@ -71,12 +71,13 @@ class RegexMatcher:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _HELPER],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps([pattern, text, every]) + "\n")
-        self._process.stdin.flush()
-        ready, _, _ = select.select([self._process.stdout], [], [], self._seconds)
+        requests, replies = self._process.stdin, self._process.stdout
+        assert requests is not None and replies is not None
+        requests.write(json.dumps([pattern, text, every]) + "\n")
+        requests.flush()
+        ready, _, _ = select.select([replies], [], [], self._seconds)
         if not ready:
             self.timeouts += 1
             self.close()
             return []
-        return [(a, b) for a, b in json.loads(self._process.stdout.readline())]
+        return [(start, stop) for start, stop in json.loads(replies.readline())]

@@ -32,7 +32,7 @@ def tag_dates(text: str) -> list[SalientSpan]:
 
 
 def tag_rules(text: str) -> list[SalientSpan]:
-    """Find dates, numbers and runs of capitalised words; overlaps go to the first of these kinds.
+    """Find dates, runs of capitalised words, and numbers; overlaps go to the first of these.
 
     Args:
       text: a document or block; the more of it, the better ordinary words at sentence starts are told
@@ -45,10 +45,12 @@ def tag_rules(text: str) -> list[SalientSpan]:
     taken = bytearray(len(text))
     for date in spans:
         taken[date.start : date.stop] = b"\1" * (date.stop - date.start)
+    for start, stop in _entities(text, taken):
+        spans.append(SalientSpan(start, stop, "entity"))
+        taken[start:stop] = b"\1" * (stop - start)
     for match in _NUMBER.finditer(text):
-        if not taken[match.start()]:
+        if taken.find(1, match.start(), match.end()) < 0:
             spans.append(SalientSpan(match.start(), match.end(), "number"))
-    spans += [SalientSpan(start, stop, "entity") for start, stop in _entities(text, taken)]
     return sorted(spans)
 
 

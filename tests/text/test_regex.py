@@ -1,0 +1,31 @@
+"""Regular expressions with a time limit."""
+
+from realm_jax.text.regex import RegexMatcher
+
+ENDLESS = r"(a+)+$"  # takes 2 ** n steps on n times "a" and a "b"
+
+
+def test_matches_from_the_beginning_ignoring_case():
+    with RegexMatcher() as matcher:
+        assert matcher.match("NEIL Armstrong", [r"neil\s+arm"])
+        assert not matcher.match("astronaut Neil", ["neil"])
+        assert not matcher.match("anything", [])
+
+
+def test_broken_patterns_do_not_match_and_do_not_stop_the_others():
+    with RegexMatcher() as matcher:
+        assert matcher.match("x", ["(unclosed", "x"])
+        assert not matcher.match("x" * 5, ["x{99999999999999}"])
+
+
+def test_searching_returns_all_places_and_no_empty_ones():
+    with RegexMatcher() as matcher:
+        assert matcher.search("in 1969 or 1970\n1971", [r"19\d\d", "x*"]) == [(3, 7), (11, 15), (16, 20)]
+
+
+def test_a_pattern_without_end_is_given_up_and_the_next_one_runs():
+    with RegexMatcher(seconds=0.2) as matcher:
+        assert not matcher.match("a" * 64 + "b", [ENDLESS])
+        assert matcher.timeouts == 1
+        assert matcher.match("1969", ["19"])
+    matcher.close()  # closing twice is harmless
