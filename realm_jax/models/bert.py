@@ -148,9 +148,20 @@ class Bert(nn.Module):
         return self.word.attend(hidden)
 
 
+class Float32Norm(nn.LayerNorm):
+    """Normalise in float32, whatever comes in, and return `out_dtype`."""
+
+    out_dtype: jnp.dtype = jnp.float32
+
+    def __call__(self, x: Array) -> Array:  # type: ignore[override]
+        return super().__call__(x.astype(jnp.float32)).astype(self.out_dtype)
+
+
 def layer_norm(epsilon: float, dtype: jnp.dtype, name: str | None = None) -> nn.LayerNorm:
-    """Make a LayerNorm that computes its statistics in float32."""
-    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, name=name, use_fast_variance=False)
+    """Make a LayerNorm that computes in float32 and returns `dtype`."""
+    return Float32Norm(
+        epsilon=epsilon, dtype=jnp.float32, out_dtype=dtype, name=name, use_fast_variance=False
+    )
 
 
 def dense(features: int, dtype: jnp.dtype, name: str | None = None) -> nn.Dense:
