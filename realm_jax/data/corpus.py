@@ -107,6 +107,16 @@ class Corpus:
                 row.ids[null], row.length[null] = blank.ids, blank.length
         return Blocks(title=title, body=body)
 
+    def lengths(self) -> np.ndarray:
+        """Return the tokens of each body, [SEP] included: int32 [N]."""
+        return self.arrays["body_lengths"].astype(np.int32)
+
+    @cached_property
+    def duplicate_of(self) -> np.ndarray:
+        """int32 [N]: the first block with the same title and body; a block's own id where it is the first."""
+        _, first, which = np.unique(self.arrays["uids"], return_index=True, return_inverse=True)
+        return first[which].astype(np.int32)
+
     def sentences(self, block_id: int) -> np.ndarray:
         """Return the sentences of a block: int32 [S, 2], token ranges [start, stop) in its body."""
         return self._ragged("sentences", "sentence_offsets", block_id)

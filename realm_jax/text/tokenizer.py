@@ -79,6 +79,10 @@ class Tokenizer:
         return len(self.vocabulary)
 
     @property
+    def vocab_size(self) -> int:
+        return len(self.vocabulary)
+
+    @property
     def pad_id(self) -> int:
         return 0
 
