@@ -140,8 +140,11 @@ class RealmConfig(PhaseConfig):
     masker: Literal["salient", "random_span", "uniform"] = "salient"
     marginal: Literal["token", "sequence"] = "token"
     weights: Literal["retrieval", "uniform"] = "retrieval"  # uniform: p(z|x) = 1/K, trains the encoder alone
-    swap_probability: float = 0.0  # share of batches with swapped facts (reading warm-up)
+    swap_probability: float = 0.0  # share of batches with swapped facts
     retriever_learning_rate: float = 0.0  # 0: that of the optimizer
+    candidates: int = 0  # 0: shapes.candidates
+    evidence_pool: int = 0  # reading warm-up: candidates that hold the masked span first, out of this many
+    oversample: int = 1  # reading warm-up: rows drawn for each row kept; those with evidence are kept first
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,9 @@ class Config:
     shapes: ShapeConfig = field(default_factory=ShapeConfig)
     ict: IctConfig = field(default_factory=IctConfig)
     read: RealmConfig = field(
-        default_factory=lambda: RealmConfig(steps=10_000, weights="uniform", swap_probability=1.0)
+        default_factory=lambda: RealmConfig(
+            steps=10_000, weights="uniform", swap_probability=1.0, candidates=1, evidence_pool=20, oversample=3
+        )
     )
     realm: RealmConfig = field(default_factory=RealmConfig)
     qa: QaConfig = field(default_factory=QaConfig)

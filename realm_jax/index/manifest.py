@@ -1,0 +1,84 @@
+"""What an index says of itself, and the measurement it must pass."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from realm_jax.errors import IndexFault, RecallError
+from realm_jax.index.exact import ExactIndex
+from realm_jax.index.protocol import Index
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class IndexManifest:
+    """The facts about one version of an index."""
+
+    version: int  # training step whose parameters embedded it
+    corpus_hash: str
+    count: int  # N
+    dimension: int  # D
+    engine: str
+    settings: dict[str, Any]
+    recall: float  # measured recall@recall_k against exact search
+    recall_k: int
+    recall_sample: int  # queries
+    format: int = FORMAT
+
+    def to_json(self) -> str:
+        """Write the manifest as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "IndexManifest":
+        """Read a manifest.
+
+        Raises:
+          IndexFault: the text is no manifest of this format.
+        """
+        try:
+            values = json.loads(text)
+            if values["format"] != FORMAT:
+                raise ValueError(f"format {values['format']}")
+            return cls(**values)
+        except (ValueError, KeyError, TypeError) as error:
+            raise IndexFault(
+                f"an index manifest is JSON of format {FORMAT}", got=str(error), remedy="Build the index again."
+            ) from error
+
+
+def measure_recall(index: Index, embeddings: np.ndarray, queries: np.ndarray, *, k: int) -> float:
+    """Measure which share of the true k nearest blocks an index finds.
+
+    Args:
+      index: the index to test.
+      embeddings: float32 `[N, D]`, what it was built from.
+      queries: float32 `[Q, D]`.
+      k: results compared.
+
+    Returns:
+      Mean recall@k. A block as near as the k-th nearest counts as found, so ties cost nothing.
+    """
+    k = min(k, len(embeddings))
+    exact = ExactIndex(embeddings).search(queries, k).scores
+    found = index.search(queries, k).scores
+    tolerance = 1e-5 * np.maximum(1.0, np.abs(exact[:, -1:]))
+    return float((found >= exact[:, -1:] - tolerance).mean())
+
+
+def check_recall(recall: float, *, k: int, floor: float, engine: str) -> None:
+    """Refuse an index below its recall floor.
+
+    Raises:
+      RecallError: it finds too little.
+    """
+    if recall < floor:
+        raise RecallError(
+            f"the {engine} index must reach recall@{k} of {floor} against exact search",
+            got=f"{recall:.3f}",
+            remedy="Use the engine `exact`, search more leaves, or lower index.recall_floor knowingly.",
+        )

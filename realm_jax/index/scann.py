@@ -1,0 +1,117 @@
+"""The ScaNN engine: sublinear search on the host (Guo et al. 2020)."""
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from realm_jax.errors import MissingExtra
+from realm_jax.types import NO_BLOCK, Search
+
+BRUTE_FORCE_BELOW = 20_000  # blocks; under this a tree costs recall and saves nothing that can be felt
+
+
+@dataclass(frozen=True)
+class ScannSettings:
+    """How the tree is built and searched."""
+
+    leaves: int  # 0: no tree, brute force
+    leaves_to_search: int
+    reorder: int  # candidates rescored exactly
+
+
+def settings_for(count: int) -> ScannSettings:
+    """Choose settings from the number of blocks, in this one place.
+
+    About sqrt(N) leaves balance the two costs of a search, finding the leaves and scanning them; a tenth of
+    them searched keeps recall@10 above 0.95 on clustered embeddings.
+
+    Args:
+      count: N.
+    """
+    if count < BRUTE_FORCE_BELOW:
+        return ScannSettings(leaves=0, leaves_to_search=0, reorder=0)
+    leaves = round(math.sqrt(count))
+    return ScannSettings(leaves=leaves, leaves_to_search=max(10, leaves // 10), reorder=200)
+
+
+class ScannIndex:
+    """Search with ScaNN; made by `build_scann` or `load_scann`.
+
+    Args:
+      searcher: ScaNN's searcher.
+      count: N.
+    """
+
+    def __init__(self, searcher: Any, count: int):
+        self._searcher, self._count = searcher, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def search(self, query_embeddings: np.ndarray, k: int) -> Search:
+        """Find the k best blocks of each query; see `Index.search`."""
+        queries = np.asarray(query_embeddings, np.float32)
+        scores = np.full((len(queries), k), -np.inf, np.float32)
+        block_ids = np.full((len(queries), k), NO_BLOCK, np.int32)
+        most = min(k, self._count)
+        ids, found = self._searcher.search_batched(
+            queries, final_num_neighbors=most, pre_reorder_num_neighbors=max(2 * most, 200)
+        )
+        # A leaf short of blocks gives fewer results, marked by NaN.
+        real = ~np.isnan(found)
+        order = np.lexsort((ids, -np.where(real, found, -np.inf)), axis=1)
+        ids, found, real = (np.take_along_axis(a, order, axis=1) for a in (ids, found, real))
+        width = found.shape[1]
+        scores[:, :width] = np.where(real, found, -np.inf)
+        block_ids[:, :width] = np.where(real, ids.astype(np.int64), NO_BLOCK)
+        return Search(scores=scores, block_ids=block_ids)
+
+    def save(self, folder: Path) -> None:
+        """Write the built searcher to an existing folder."""
+        self._searcher.serialize(str(folder), relative_path=True)
+
+
+def build_scann(embeddings: np.ndarray) -> ScannIndex:
+    """Build a ScaNN index.
+
+    Args:
+      embeddings: float32 `[N, D]`.
+
+    Raises:
+      MissingExtra: ScaNN has no wheel for this platform.
+    """
+    settings = settings_for(len(embeddings))
+    rows = np.ascontiguousarray(embeddings, np.float32)
+    builder = _scann().builder(rows, min(10, len(rows)), "dot_product")
+    if settings.leaves == 0:
+        return ScannIndex(builder.score_brute_force().build(), len(rows))
+    sample = min(len(rows), 250_000)
+    builder = builder.tree(settings.leaves, settings.leaves_to_search, training_sample_size=sample)
+    builder = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(settings.reorder)
+    return ScannIndex(builder.build(), len(rows))
+
+
+def load_scann(folder: Path, count: int) -> ScannIndex:
+    """Load an index that `ScannIndex.save` wrote.
+
+    Args:
+      folder: where it was written.
+      count: N.
+    """
+    return ScannIndex(_scann().load_searcher(str(folder)), count)
+
+
+def _scann() -> Any:
+    try:
+        from scann.scann_ops.py import scann_ops_pybind
+    except ImportError as error:
+        raise MissingExtra(
+            "the engine `scann` needs the package scann, which exists for Linux only",
+            got=f"{error} on {sys.platform}",
+            remedy="Use --index.engine exact.",
+        ) from error
+    return scann_ops_pybind

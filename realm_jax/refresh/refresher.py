@@ -1,0 +1,136 @@
+"""When the index is embedded anew, and when the trainer adopts the result.
+
+The refresher is asked between steps. It takes a snapshot of parameters, hands it to a worker, and gives the
+trainer the new index later: as soon as it is done (`when_ready`, the trainer never waits), or exactly `lag`
+steps after the snapshot (`at_lag`: asynchronous, and the same bit for bit on every run).
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import jax
+import numpy as np
+
+from realm_jax.errors import RefreshError
+from realm_jax.refresh.workers import Worker
+from realm_jax.types import Params
+
+Built = TypeVar("Built")
+Build = Callable[[Params, int, Callable[[], bool]], Built]  # (snapshot, its step, should_stop) -> index
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The parameters a refresh embeds with."""
+
+    step: int
+    params: Params  # NumPy arrays
+
+
+@dataclass(frozen=True)
+class Adopted(Generic[Built]):
+    """A finished refresh, handed to the trainer."""
+
+    version: int  # step of its snapshot
+    value: Built
+    seconds: float  # from snapshot to adoption
+
+
+class Refresher(Generic[Built]):
+    """Refresh the index while training goes on.
+
+    Args:
+      build: embeds, builds and publishes; never touches the live index.
+      worker: runs it.
+      every: steps between snapshots; 0 never refreshes.
+      lag: None adopts when ready; a number adopts exactly that many steps after the snapshot.
+      retries: how often a failed refresh is repeated with the same snapshot.
+      clock: seconds now.
+    """
+
+    def __init__(
+        self,
+        build: Build[Built],
+        worker: Worker,
+        *,
+        every: int,
+        lag: int | None = None,
+        retries: int = 2,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._build, self._worker, self._clock = build, worker, clock
+        self._every, self._lag, self._retries = every, lag, retries
+        self._snapshot: Snapshot | None = None
+        self._future: Future[Built] | None = None
+        self._started = 0.0
+        self._failures = 0
+        self.adopted = 0  # versions handed out
+        self.skipped = 0  # refreshes that were due while one was still running
+
+    def after_step(self, step: int, params: Params) -> Adopted[Built] | None:
+        """Adopt what is ready, then start what is due.
+
+        Args:
+          step: steps done.
+          params: what the build needs, with the current values; copied if a refresh starts.
+
+        Returns:
+          A new index, or None.
+
+        Raises:
+          RefreshError: a refresh failed more often than `retries`; the cause is the worker's exception.
+        """
+        adopted = self._adopt(step)
+        if self._every and step % self._every == 0:
+            if self._snapshot is None:
+                # A copy: the step that follows reuses the buffers of its state.
+                self.resume(Snapshot(step, jax.tree.map(lambda leaf: np.array(leaf), params)))
+                if adopted is None and self._lag is None:
+                    adopted = self._adopt(step)
+            else:
+                self.skipped += 1
+        return adopted
+
+    def resume(self, snapshot: Snapshot) -> None:
+        """Start the refresh of a snapshot, for instance one that a checkpoint held."""
+        self._snapshot, self._started, self._failures = snapshot, self._clock(), 0
+        self._submit(snapshot)
+
+    def pending(self) -> Snapshot | None:
+        """Return the snapshot of the refresh in flight, for a checkpoint."""
+        return self._snapshot
+
+    def close(self) -> None:
+        """Stop a refresh in flight; its result is dropped."""
+        self._worker.close()
+
+    def _submit(self, snapshot: Snapshot) -> None:
+        self._future = self._worker.submit(
+            lambda should_stop: self._build(snapshot.params, snapshot.step, should_stop)
+        )
+
+    def _adopt(self, step: int) -> Adopted[Built] | None:
+        snapshot, future = self._snapshot, self._future
+        if snapshot is None or future is None:
+            return None
+        due = future.done() if self._lag is None else step >= snapshot.step + self._lag
+        if not due:
+            return None
+        error = future.exception()  # waits under at_lag
+        if error is not None:
+            self._failures += 1
+            if self._failures > self._retries:
+                self._snapshot = self._future = None
+                raise RefreshError(
+                    f"a refresh must succeed within {self._retries + 1} tries",
+                    got=f"{type(error).__name__}: {error} (snapshot of step {snapshot.step})",
+                    remedy="The cause is above; the index in use was not touched.",
+                ) from error
+            self._submit(snapshot)
+            return self._adopt(step) if self._lag is not None else None
+        self._snapshot = self._future = None
+        self.adopted += 1
+        return Adopted(snapshot.step, future.result(), self._clock() - self._started)
