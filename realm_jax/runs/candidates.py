@@ -1,0 +1,53 @@
+"""From a query to the blocks it is read with: embed, search, fetch, leave out what must not be read."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.index.protocol import Index
+from realm_jax.index.retriever import retrieve_candidates
+from realm_jax.models.build import Models
+from realm_jax.ops.rows import single
+from realm_jax.types import Array, Candidates, Params, Rows
+
+EmbedQueries = Callable[[Params, Rows], Array]  # (parameters, rows [B, L]) -> float32 [B, D]
+
+
+def query_embedder(models: Models) -> EmbedQueries:
+    """Compile the embedding of queries; takes all parameters, by name."""
+    return jax.jit(lambda params, rows: models.embed_query(params, single(rows)))
+
+
+class CandidateSearch:
+    """Find the candidates of queries with the current parameters and the live index.
+
+    Args:
+      embed: from `query_embedder`.
+      corpus: the searched corpus.
+      candidates: K, the null block included.
+      extra: blocks searched beyond K, to replace trivial retrievals and duplicates.
+      null_block: put the null block first.
+    """
+
+    def __init__(
+        self, embed: EmbedQueries, corpus: Corpus, *, candidates: int, extra: int, null_block: bool
+    ):
+        self._embed, self._corpus = embed, corpus
+        self._candidates, self._extra, self._null_block = candidates, extra, null_block
+
+    def __call__(self, params: Params, index: Index, query: Rows, origin: np.ndarray) -> Candidates:
+        """Return `[B, K]` candidates.
+
+        Args:
+          params: all parts, by name.
+          index: the live index.
+          query: rows `[B, L]`.
+          origin: int32 `[B]`, the block each query was cut from, or NO_BLOCK.
+        """
+        embeddings = np.asarray(self._embed(params, query))
+        found = index.search(embeddings, self._candidates + self._extra)
+        return retrieve_candidates(
+            found, self._corpus, candidates=self._candidates, origin=origin, null_block=self._null_block
+        )

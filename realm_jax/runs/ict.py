@@ -1,0 +1,50 @@
+"""The inverse cloze task: the warm start of the embedder."""
+
+from functools import partial
+from pathlib import Path
+
+from realm_jax.config import Config
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.streams import ict_stream
+from realm_jax.runs.phase import Phase, run_phase
+from realm_jax.runs.setup import initial_params, models_of, resolve, save_config
+from realm_jax.train.steps import ict_loss
+
+
+def run_ict(
+    config: Config, workdir: Path, *, start_from: Path | None = None, stop_at: int | None = None
+) -> dict[str, float]:
+    """Train the embedder on pseudo-queries of the searched corpus.
+
+    Args:
+      config: the experiment; `config.ict` is the phase.
+      workdir: folder of the run; resumed if it holds a checkpoint.
+      start_from: run folder to take parameters from; None starts from fresh ones.
+      stop_at: stop after this step.
+
+    Returns:
+      The last logged values.
+
+    Source: ORQA, section 6 (Lee et al. 2019).
+    """
+    corpus = Corpus.open(config.corpus)
+    config = resolve(config, corpus)
+    save_config(config, workdir)
+    models = models_of(config)
+    towers = dict.fromkeys((models.query_tower, models.block_tower))
+    phase = Phase(
+        name="ict",
+        settings=config.ict,
+        loss=partial(ict_loss, models=models, block_length=config.shapes.block_length),
+        learning_rates={name: config.ict.optimizer.learning_rate for name in towers},
+        stream=ict_stream(
+            corpus,
+            batch_size=config.ict.batch_size,
+            query_length=config.shapes.query_length,
+            keep_probability=config.ict.keep_probability,
+            seed=config.seed,
+        ),
+        inputs=lambda step, params, batch: (batch,),
+    )
+    params = initial_params(models, seed=config.seed, start_from=start_from)
+    return run_phase(phase, params, config=config, workdir=workdir, stop_at=stop_at)

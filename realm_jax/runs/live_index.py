@@ -1,0 +1,156 @@
+"""The index a run searches: built from parameters, published, adopted, replaced."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.errors import RefreshError
+from realm_jax.index.embed import embed_blocks
+from realm_jax.index.engines import ENGINES
+from realm_jax.index.manifest import IndexManifest, check_recall, measure_recall
+from realm_jax.index.protocol import Index
+from realm_jax.index.store import open_version, publish
+from realm_jax.models.build import Models
+from realm_jax.ops.rows import block_tokens
+from realm_jax.types import Array, Blocks, Params
+
+EmbedBlocks = Callable[[Params, Blocks], Array]  # (parameters, blocks [b, ...]) -> float32 [b, D]
+
+
+@dataclass(frozen=True)
+class IndexVersion:
+    """One version of the index, in memory."""
+
+    version: int  # training step whose parameters embedded it
+    index: Index
+    embeddings: np.ndarray  # float32 [N, D]
+
+
+def block_embedder(models: Models, *, block_length: int) -> EmbedBlocks:
+    """Compile the embedding of blocks; takes a dict that holds the block tower's parameters.
+
+    Args:
+      models: the models.
+      block_length: longest row the embedder reads; blocks cut to a smaller width are read in a shorter row.
+    """
+
+    def embed(params: Params, blocks: Blocks) -> Array:
+        length = min(block_length, blocks.title.ids.shape[-1] + blocks.body.ids.shape[-1])
+        return models.embed_block(params, block_tokens(blocks, length=length))
+
+    return jax.jit(embed)
+
+
+def build_version(
+    params: Params,
+    version: int,
+    should_stop: Callable[[], bool],
+    *,
+    embed: EmbedBlocks,
+    corpus: Corpus,
+    root: Path,
+    engine: str,
+    batch_size: int,
+    recall_k: int,
+    recall_floor: float,
+    recall_sample: int,
+    progress: Callable[[int], None] = lambda done: None,
+) -> IndexVersion:
+    """Embed all blocks, build the engine, measure its recall, publish.
+
+    Args:
+      params: a dict with the block tower's parameters.
+      version: training step of these parameters.
+      should_stop: asked between batches.
+      embed: from `block_embedder`.
+      corpus: the blocks.
+      root: folder of the versions.
+      engine: a key of `ENGINES`.
+      batch_size: blocks a call of the embedder.
+      recall_k: k of the measurement.
+      recall_floor: recall@k below which the index is refused.
+      recall_sample: blocks whose embeddings are the queries of the measurement.
+      progress: told how many blocks are embedded.
+
+    Raises:
+      RecallError: the engine finds too little.
+      RefreshError: it was asked to stop.
+    """
+    embeddings = embed_blocks(
+        partial(embed, params), corpus, batch_size=batch_size, should_stop=should_stop, progress=progress
+    )
+    if should_stop():
+        raise RefreshError(
+            "a refresh runs to its end",
+            got="a request to stop",
+            remedy="It starts again when the run is resumed.",
+        )
+    index = ENGINES[engine].build(embeddings)
+    sample = np.random.default_rng(0).choice(len(embeddings), min(recall_sample, len(embeddings)), replace=False)
+    recall = measure_recall(index, embeddings, embeddings[np.sort(sample)], k=recall_k)
+    check_recall(recall, k=recall_k, floor=recall_floor, engine=engine)
+    manifest = IndexManifest(
+        version=version,
+        corpus_hash=corpus.content_hash,
+        count=embeddings.shape[0],
+        dimension=embeddings.shape[1],
+        engine=engine,
+        settings=ENGINES[engine].settings(len(embeddings)),
+        recall=recall,
+        recall_k=recall_k,
+        recall_sample=len(sample),
+    )
+    publish(root, embeddings, index, manifest)
+    return IndexVersion(version, index, embeddings)
+
+
+def load_version(root: Path, version: int, *, corpus: Corpus) -> IndexVersion:
+    """Open a published version; see `open_version`."""
+    index, embeddings, _ = open_version(root, version, corpus_hash=corpus.content_hash)
+    return IndexVersion(version, index, np.asarray(embeddings))
+
+
+class LiveIndex:
+    """The version in use, how old it is, and what replacing the one before changed.
+
+    Args:
+      version: the first version.
+      compare: `(old, new)` to the values logged when a version is adopted.
+      clock: seconds now.
+    """
+
+    def __init__(
+        self,
+        version: IndexVersion,
+        *,
+        compare: Callable[[IndexVersion, IndexVersion], Mapping[str, float]],
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.current, self._compare, self._clock = version, compare, clock
+        self._snapshot_seconds = clock()
+        self._changes: dict[str, float] = {}
+        self.adopted = 0
+
+    def adopt(self, version: IndexVersion, *, seconds: float) -> None:
+        """Search this version from now on; its snapshot was taken `seconds` ago."""
+        self._changes = {**self._compare(self.current, version), "refresh_seconds": seconds}
+        self.current = version
+        self._snapshot_seconds = self._clock() - seconds
+        self.adopted += 1
+
+    def values(self, step: int) -> dict[str, Any]:
+        """Return what is logged: version, staleness in steps and seconds, cost of the last staleness."""
+        return {
+            "index_version": self.current.version,
+            "index_adopted": self.adopted,
+            "staleness_steps": step - self.current.version,
+            "staleness_seconds": self._clock() - self._snapshot_seconds,
+            **self._changes,
+        }

@@ -1,0 +1,211 @@
+"""Run one training phase: start or resume, loop, log, checkpoint."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from realm_jax.config import Config, PhaseConfig, to_dict
+from realm_jax.data.stream import Stream
+from realm_jax.errors import CheckpointError
+from realm_jax.loop import Hook, StopOnSignal, train
+from realm_jax.progress import Reporter, reporter
+from realm_jax.train.checkpoint import Checkpoints
+from realm_jax.train.metrics import MetricsWriter, check_finite, means
+from realm_jax.train.optimizer import make_optimizer
+from realm_jax.train.state import Metrics, TrainState, create_state
+from realm_jax.train.steps import make_step
+from realm_jax.types import Params
+
+
+class LogHook:
+    """Average the metrics of the steps since the last line; write, show and check them.
+
+    Args:
+      every: steps between lines; the first and the last step always log.
+      last: number of the last step.
+      writer: where values go.
+      progress: shows them to a person.
+      extra: more values to log, such as staleness.
+      clock: seconds now.
+    """
+
+    def __init__(
+        self,
+        *,
+        every: int,
+        last: int,
+        writer: MetricsWriter,
+        progress: Reporter,
+        extra: Callable[[int], Mapping[str, float]],
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._every, self._last, self._writer, self._progress = every, last, writer, progress
+        self._extra, self._clock = extra, clock
+        self._waiting: list[Metrics] = []
+        self._since = clock()
+        self.latest: dict[str, float] = {}
+
+    def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
+        """Keep the metrics on the device until it is time for a line."""
+        del state
+        self._waiting.append(metrics)
+        if step % self._every and step != self._last and self.latest:
+            return
+        values = means(self._waiting)
+        now = self._clock()
+        values["step_seconds"] = (now - self._since) / len(self._waiting)
+        values |= self._extra(step)
+        first_step = step - len(self._waiting) + 1
+        self._waiting, self._since, self.latest = [], now, values
+        self._writer.write(step, values)
+        shown = ("loss", "accuracy", "retrieval_utility", "answerable", "staleness_steps")
+        self._progress.update(step, " ".join(f"{k}={values[k]:.3f}" for k in shown if k in values))
+        check_finite(values, first_step=first_step, last_step=step)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one phase hands to the loop.
+
+    Attributes:
+      name: `ict`, `read`, `realm` or `qa`.
+      settings: steps, batch size, optimiser, logging.
+      loss: `(params, key, *inputs) -> (loss, metrics)`, its keywords bound.
+      learning_rates: of each trained part, by name.
+      stream: of batches.
+      inputs: `(steps done, params, batch)` to the loss's inputs.
+      hooks: run after each step, before logging.
+      extra: more values to log.
+      record: more values for the checkpoint's record.
+      pending: the snapshot of a refresh in flight, for the checkpoint.
+    """
+
+    name: str
+    settings: PhaseConfig
+    loss: Callable[..., tuple[jax.Array, Metrics]]
+    learning_rates: Mapping[str, float]
+    stream: Stream
+    inputs: Callable[[int, Params, Any], tuple]
+    hooks: Sequence[Hook] = ()
+    extra: Callable[[int], Mapping[str, float]] = lambda step: {}
+    record: Callable[[], Mapping[str, Any]] = dict
+    pending: Callable[[], Params | None] = lambda: None
+
+
+def read_record(workdir: Path) -> dict[str, Any] | None:
+    """Return the record of the newest checkpoint of a run, None if it has none yet."""
+    if not (workdir / "checkpoints").is_dir():
+        return None
+    checkpoints = Checkpoints(workdir)
+    return checkpoints.record() if checkpoints.latest() is not None else None
+
+
+def run_phase(
+    phase: Phase,
+    params: Params,
+    *,
+    config: Config,
+    workdir: Path,
+    stop_at: int | None = None,
+) -> dict[str, float]:
+    """Train a phase to its end, resuming from the newest checkpoint in its folder.
+
+    Args:
+      phase: what to train.
+      params: where to start from if there is no checkpoint; all parts, by name.
+      config: the resolved config, for the record.
+      workdir: folder of the run.
+      stop_at: stop after this step although the phase is longer; the schedule stays that of the whole phase.
+
+    Returns:
+      The last logged values.
+
+    Raises:
+      CheckpointError: the folder belongs to another phase, or the config changed.
+      TrainingError: a metric is not finite.
+    """
+    settings = phase.settings
+    rates = phase.learning_rates
+    optimizer = make_optimizer(
+        learning_rates=rates,
+        steps=settings.steps,
+        warmup=settings.optimizer.warmup_steps,
+        weight_decay=settings.optimizer.weight_decay,
+        clip_norm=settings.optimizer.clip_norm,
+    )
+    state = create_state(params, optimizer=optimizer, trained=list(rates), seed=config.seed)
+    checkpoints = Checkpoints(workdir, keep=settings.keep_checkpoints)
+    if checkpoints.latest() is not None:
+        record = checkpoints.record()
+        check_same_run(record, name=phase.name, config=config)
+        state = checkpoints.restore(state)
+        phase.stream.set_state(record["data"])
+        print(f"{phase.name}: resuming at step {int(state.step)} of {settings.steps}", flush=True)
+
+    def save(state: TrainState) -> None:
+        own = {"phase": phase.name, "config": to_dict(config), "data": phase.stream.get_state()}
+        checkpoints.save(state, record={**own, **phase.record()}, pending=phase.pending())
+
+    def checkpoint_hook(step: int, state: TrainState, metrics: Metrics) -> None:
+        del metrics
+        if step % settings.checkpoint_every == 0:
+            save(state)
+
+    step_fn = make_step(
+        phase.loss, optimizer=optimizer, trained=list(rates), dropout=config.model.bert.dropout > 0
+    )
+    last = min(settings.steps, stop_at or settings.steps)
+    writer = MetricsWriter(workdir)
+    with reporter(phase.name, last) as progress, StopOnSignal() as should_stop:
+        log = LogHook(
+            every=settings.log_every, last=last, writer=writer, progress=progress, extra=phase.extra
+        )
+        state = train(
+            state,
+            stream=phase.stream,
+            inputs=phase.inputs,
+            step_fn=step_fn,
+            hooks=[*phase.hooks, log, checkpoint_hook],
+            stop_at=last,
+            should_stop=should_stop,
+        )
+        save(state)
+        checkpoints.close()
+        writer.close()
+        if should_stop():
+            raise SystemExit(f"{phase.name}: stopped at step {int(state.step)}; run the command again to resume")
+    return log.latest
+
+
+def check_same_run(record: Mapping[str, Any], *, name: str, config: Config) -> None:
+    """Refuse to resume a run of another phase or config.
+
+    Raises:
+      CheckpointError: names the first value that differs.
+    """
+    if record["phase"] != name:
+        raise CheckpointError(
+            "a run folder holds one phase",
+            got=f"a checkpoint of {record['phase']} for {name}",
+            remedy="Give every phase a folder of its own.",
+        )
+    saved, wanted = (json.loads(json.dumps(tree)) for tree in (record["config"], to_dict(config)))
+    different = sorted(_differences(saved, wanted))
+    if different:
+        raise CheckpointError(
+            "a run resumes with the config it was started with",
+            got=f"other values of {', '.join(different)}",
+            remedy="Restore those values, or train in a new folder with --start-from.",
+        )
+
+
+def _differences(saved: Any, wanted: Any, where: str = "") -> list[str]:
+    if isinstance(saved, dict) and isinstance(wanted, dict):
+        keys = {*saved, *wanted}
+        return [d for k in keys for d in _differences(saved.get(k), wanted.get(k), f"{where}.{k}".lstrip("."))]
+    return [] if saved == wanted else [where]

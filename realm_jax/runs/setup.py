@@ -1,0 +1,114 @@
+"""Open what a config names: corpus, models, parameters."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from realm_jax.config import Config, to_dict
+from realm_jax.data.corpus import Corpus
+from realm_jax.errors import ConfigError
+from realm_jax.models.bert import Bert
+from realm_jax.models.build import TOWERS, Models, build_models
+from realm_jax.train.checkpoint import Checkpoints
+from realm_jax.types import Params
+
+CONFIG_FILE = "config.json"
+
+
+def resolve(config: Config, corpus: Corpus) -> Config:
+    """Fill in what the corpus decides.
+
+    Args:
+      config: as the user gave it.
+      corpus: the searched corpus.
+
+    Returns:
+      The config with the vocabulary size of the corpus.
+
+    Raises:
+      ConfigError: vocabulary, positions or lengths do not fit the corpus.
+    """
+    vocab_size = corpus.tokenizer.vocab_size
+    if config.model.vocab_size not in (0, vocab_size):
+        raise ConfigError(
+            "model.vocab_size must be that of the corpus",
+            got=f"{config.model.vocab_size} for a corpus with {vocab_size} wordpieces",
+            remedy="Leave it at 0, or prepare the corpus with the model's vocabulary.",
+        )
+    longest = max(config.shapes.query_length, config.shapes.block_length, config.shapes.joint_length)
+    if longest > config.model.bert.max_positions:
+        raise ConfigError(
+            "model.bert.max_positions must cover the longest row",
+            got=f"{config.model.bert.max_positions} positions for {longest} tokens",
+            remedy="Shorten shapes.*_length or raise model.bert.max_positions.",
+        )
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=vocab_size))
+
+
+def models_of(config: Config) -> Models:
+    """Build the models of a resolved config."""
+    part = config.model
+    bert = Bert(vocab_size=part.vocab_size, dtype=jnp.dtype(part.dtype), **dataclasses.asdict(part.bert))
+    return build_models(
+        bert=bert,
+        embedding_size=part.embedding_size,
+        two_towers=part.two_towers,
+        span_hidden_size=part.span_hidden_size,
+        span_norm_eps=part.span_norm_eps,
+        max_span_width=part.max_span_width,
+    )
+
+
+def initial_params(models: Models, *, seed: int, start_from: Path | None) -> Params:
+    """Make the parameters a phase starts from.
+
+    Args:
+      models: the models.
+      seed: of fresh parameters.
+      start_from: run folder of the phase before; None starts from fresh parameters.
+
+    Returns:
+      All parts, by name. A shared embedder becomes two towers where the models ask for two.
+
+    Raises:
+      ConfigError: the parameters there are of another size.
+    """
+    fresh = jax.jit(models.init)(jax.random.key(seed))
+    if start_from is None:
+        return fresh
+    params = dict(Checkpoints(start_from).restore_params())
+    if models.two_towers and "embedder" in params:
+        shared = params.pop("embedder")
+        params |= {name: shared for name in TOWERS[True]}
+    found, wanted = (jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (params, fresh))
+    if found != wanted:
+        raise ConfigError(
+            f"the parameters in {start_from} must have the sizes of model.*",
+            got=_first_difference(found, wanted),
+            remedy=f"Take model.* from {start_from / CONFIG_FILE}.",
+        )
+    return jax.tree.map(jnp.asarray, params)
+
+
+def save_config(config: Config, workdir: Path) -> None:
+    """Write the resolved config beside the checkpoints."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(to_dict(config), indent=2) + "\n"
+    (workdir / CONFIG_FILE).write_text(text, encoding="utf-8")
+
+
+def _first_difference(found: Any, wanted: Any) -> str:
+    left, right = (dict(jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_shape)) for tree in (found, wanted))
+    for path in sorted({*left, *right}, key=str):
+        if left.get(path) != right.get(path):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            return f"{name}: {left.get(path, 'absent')} there, {right.get(path, 'absent')} here"
+    return "trees of different structure"
+
+
+def _is_shape(node: Any) -> bool:
+    return isinstance(node, tuple)
