@@ -6,15 +6,16 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from realm_jax.data.encode import EncodedChunk, encode_chunk, start_worker, work
-from realm_jax.data.progress import LineProgress, Progress
 from realm_jax.data.records import BadRecord, Document, Fields, RawRecord, parse_document
 from realm_jax.data.sources import Source, open_source
 from realm_jax.data.writer import VOCABULARY, CorpusWriter
 from realm_jax.errors import ConfigError, CorpusError
+from realm_jax.progress import Reporter, reporter
 from realm_jax.text.blocks import get_splitter
 from realm_jax.text.salient import KINDS, get_tagger
 from realm_jax.text.tokenizer import Tokenizer, train_vocabulary
@@ -51,7 +52,7 @@ def prepare(
     strict: bool = False,
     overwrite: bool = False,
     tfds_dir: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: Reporter | None = None,
 ) -> PrepareReport:
     """Cut documents into blocks, tokenise them once, and write a corpus that `Corpus.open` reads.
 
@@ -72,7 +73,7 @@ def prepare(
       strict: stop at the first bad record; otherwise bad records are counted and left out.
       overwrite: replace a prepared corpus of that name.
       tfds_dir: where TFDS keeps its datasets.
-      progress: told how far the work is; prints lines to stderr if None.
+      progress: told the kilobytes of input that are done (the examples, for TFDS); if None, a bar or lines.
 
     Returns:
       Counts, the content hash, and which records were left out.
@@ -94,13 +95,16 @@ def prepare(
     opened = [open_source(source, tfds_dir=tfds_dir) for source in sources]
     if not opened:
         raise ConfigError("prepare needs a source", got="none", remedy="Name a file, folder or dataset.")
-    total = sum(source.total for source in opened)
+    per_unit = 1000.0 if all(source.unit == "bytes" for source in opened) else 1.0
+    total = int(sum(source.total for source in opened) / per_unit)
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     shown: list[BadRecord] = []
-    with CorpusWriter(Path(out), overwrite=overwrite) as writer:
+    with ExitStack() as stack:
+        writer = stack.enter_context(CorpusWriter(Path(out), overwrite=overwrite))
         vocabulary = _tokenizer(tokenizer, vocab_size, opened, fields=fields, strict=strict)
-        tell = progress or LineProgress("prepare")
+        told = progress or stack.enter_context(
+            reporter("prepare", total, unit="kB" if per_unit == 1000 else "examples"))
         chunks = _chunks(_records(opened), records_max=CHUNK_RECORDS, size=CHUNK_BYTES)
         for chunk in _encoded(chunks, vocabulary, settings, workers=workers or _cores()):
             if strict and chunk.bad:
@@ -111,7 +115,7 @@ def prepare(
             counts.update(blocks=len(chunk.uids), documents=chunk.documents, characters=chunk.characters,
                           sentences=len(chunk.sentences), salient_spans=len(chunk.spans),
                           wordpieces=int(chunk.body_lengths.sum()) - len(chunk.uids))
-            tell(done=chunk.position, total=total, items=counts["blocks"], unit="blocks")
+            told.update(int(chunk.position / per_unit), f"{counts['blocks']} blocks")
         if not counts["blocks"]:
             raise CorpusError("A corpus has at least one block",
                               got=f"none ({sum(reasons.values())} bad records: {dict(reasons)})",

@@ -17,6 +17,7 @@ class Source(Protocol):
     """Records that can be gone through again and again, one at a time in memory."""
 
     name: str
+    unit: str  # of positions: "bytes" or "examples"
     total: float  # the position of the last record
 
     def records(self) -> Iterator[RawRecord]: ...
@@ -24,6 +25,8 @@ class Source(Protocol):
 
 class JsonLines:
     """A file with one JSON object a line, plain or gzip-compressed (.gz). Blank lines are passed over."""
+
+    unit = "bytes"
 
     def __init__(self, path: Path):
         self.name, self._path = str(path), path
@@ -46,6 +49,8 @@ class JsonLines:
 class TextFolder:
     """A folder of .txt files, subfolders included; the title is the file's name without .txt."""
 
+    unit = "bytes"
+
     def __init__(self, path: Path):
         self.name = str(path)
         self._files = sorted(path.rglob("*.txt"))
@@ -65,6 +70,8 @@ class TextFolder:
 
 class TfdsSplit:
     """A dataset of TensorFlow Datasets, read from its ArrayRecord files without TensorFlow."""
+
+    unit = "examples"
 
     def __init__(self, name: str, *, data_dir: str | Path | None = None):
         dataset, _, split = name.partition(":")
