@@ -1,4 +1,4 @@
-"""Spans of a row: their order, their masks, and the likelihoods over them.
+"""Spans of a row: their order, and their masks.
 
 Letters: K candidates, L tokens, S spans. Spans are ordered by width, then by start: (0,0), (1,1), ...,
 (0,1), (1,2), ...; S = sum over w = 1..max_width of (L - w + 1).
