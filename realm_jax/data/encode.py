@@ -152,7 +152,7 @@ def _chunk(
 ) -> EncodedChunk:
     """Lay blocks out as they are stored."""
     n, total = len(first), len(body.ids)
-    last = np.append(first[1:], total)
+    last = np.append(first, total)[1:]
     dtype = token_dtype(len(tokenizer))
     bodies, lengths = np.zeros((n, body_width), dtype), last - first
     bodies[np.arange(body_width) < lengths[:, None]] = body.ids  # blocks follow each other without gaps
@@ -175,7 +175,7 @@ def _chunk(
         row[1 : len(own_title) + 1], row[len(own_title) + 1] = own_title, tokenizer.sep_id
 
     block_of_sentence = np.repeat(first, counts)
-    sentences = np.stack([starts, np.append(starts[1:], total)], axis=1) - block_of_sentence[:, None]
+    sentences = np.stack([starts, np.append(starts, total)[1:]], axis=1) - block_of_sentence[:, None]
     block_of_span = np.searchsorted(first, spans[:, 0], side="right") - 1
     shift = first[block_of_span] if n else np.zeros(0, np.int64)
     return EncodedChunk(

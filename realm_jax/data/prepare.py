@@ -97,14 +97,16 @@ def prepare(
         raise ConfigError("prepare needs a source", got="none", remedy="Name a file, folder or dataset.")
     per_unit = 1000.0 if all(source.unit == "bytes" for source in opened) else 1.0
     total = int(sum(source.total for source in opened) / per_unit)
+    default = reporter("prepare", total, unit="kB" if per_unit == 1000 else "examples")
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     shown: list[BadRecord] = []
     with ExitStack() as stack:
         writer = stack.enter_context(CorpusWriter(Path(out), overwrite=overwrite))
+        if progress is None:
+            stack.enter_context(default)
         vocabulary = _tokenizer(tokenizer, vocab_size, opened, fields=fields, strict=strict)
-        told = progress or stack.enter_context(
-            reporter("prepare", total, unit="kB" if per_unit == 1000 else "examples"))
+        told = progress or default
         chunks = _chunks(_records(opened), records_max=CHUNK_RECORDS, size=CHUNK_BYTES)
         for chunk in _encoded(chunks, vocabulary, settings, workers=workers or _cores()):
             if strict and chunk.bad:
@@ -115,7 +117,9 @@ def prepare(
             counts.update(blocks=len(chunk.uids), documents=chunk.documents, characters=chunk.characters,
                           sentences=len(chunk.sentences), salient_spans=len(chunk.spans),
                           wordpieces=int(chunk.body_lengths.sum()) - len(chunk.uids))
-            told.update(int(chunk.position / per_unit), f"{counts['blocks']} blocks")
+            # Files are read ahead: the end of the input is not yet the end of the work.
+            told.update(min(int(chunk.position / per_unit), total - 1), f"{counts['blocks']} blocks")
+        told.update(total, f"{counts['blocks']} blocks")
         if not counts["blocks"]:
             raise CorpusError("A corpus has at least one block",
                               got=f"none ({sum(reasons.values())} bad records: {dict(reasons)})",

@@ -86,6 +86,9 @@ class TfdsSplit:
         self.name = f"tfds:{name}"
         try:
             self._rows: Sequence[Any] = tfds.data_source(dataset, split=split, data_dir=data_dir)
+        except ImportError as error:  # TFDS imports what a dataset needs when it is asked for
+            raise MissingExtra(f"{self.name} needs a further package", got=str(error),
+                               remedy=f"pip install {error.name}.") from error
         except (ValueError, NotImplementedError, OSError) as error:
             raise CorpusError("A TFDS source is a dataset, config and split that TFDS can read by index",
                               got=f"{self.name} ({str(error).splitlines()[0]})",
