@@ -27,11 +27,22 @@ def write_random(path: Path, *, blocks: int, body_width: int, title_width: int) 
     titles = rng.integers(5, len(tokenizer), (blocks, title_width)).astype(np.uint16)
     empty = np.zeros(blocks, np.int64)
     chunk = EncodedChunk(
-        titles=titles, title_lengths=np.full(blocks, title_width, np.uint16), bodies=bodies,
-        body_lengths=np.full(blocks, body_width, np.uint16), sentences=np.zeros((0, 2), np.uint16),
-        sentence_counts=empty, spans=np.zeros((0, 3), np.uint16), span_counts=empty, texts=b"",
-        text_lengths=np.zeros((blocks, 3), np.int64), uids=np.arange(blocks, dtype=np.uint64),
-        documents=blocks, characters=0, bad=[], position=0.0)
+        titles=titles,
+        title_lengths=np.full(blocks, title_width, np.uint16),
+        bodies=bodies,
+        body_lengths=np.full(blocks, body_width, np.uint16),
+        sentences=np.zeros((0, 2), np.uint16),
+        sentence_counts=empty,
+        spans=np.zeros((0, 3), np.uint16),
+        span_counts=empty,
+        texts=b"",
+        text_lengths=np.zeros((blocks, 3), np.int64),
+        uids=np.arange(blocks, dtype=np.uint64),
+        documents=blocks,
+        characters=0,
+        bad=[],
+        position=0.0,
+    )
     with CorpusWriter(path, overwrite=False) as writer:
         writer.add(chunk)
         writer.finish(tokenizer, {"kinds": []})
@@ -39,7 +50,8 @@ def write_random(path: Path, *, blocks: int, body_width: int, title_width: int) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--corpus", type=Path, help="a prepared corpus")
     parser.add_argument("--random", type=int, default=40_000, help="blocks of a random one, if none is given")
     parser.add_argument("--blocks", type=int, default=4096, help="gathered at a time")
@@ -60,9 +72,11 @@ def main() -> None:
             corpus.gather(block_ids)
             times.append(1000 * (time.perf_counter() - start))
     times.sort()
-    print(f"{args.blocks} of {len(corpus)} blocks, {corpus.body_width} + {corpus.title_width} tokens: "
-          f"median {times[len(times) // 2]:.2f} ms, 95th percentile {times[int(0.95 * len(times))]:.2f} ms, "
-          f"slowest {times[-1]:.2f} ms")
+    print(
+        f"{args.blocks} of {len(corpus)} blocks, {corpus.body_width} + {corpus.title_width} tokens: "
+        f"median {times[len(times) // 2]:.2f} ms, 95th percentile {times[int(0.95 * len(times))]:.2f} ms, "
+        f"slowest {times[-1]:.2f} ms"
+    )
 
 
 if __name__ == "__main__":

@@ -29,8 +29,11 @@ def read_texts(path: Path) -> list[str]:
 
 def library(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     """Return the library's tokenizer with the same rules."""
-    engine = tokenizers.Tokenizer(tokenizers.models.WordPiece(
-        {token: i for i, token in enumerate(tokenizer.vocabulary)}, unk_token="[UNK]"))
+    engine = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece(
+            {token: i for i, token in enumerate(tokenizer.vocabulary)}, unk_token="[UNK]"
+        )
+    )
     engine.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
     engine.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     return engine
@@ -38,14 +41,18 @@ def library(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--corpus", type=Path, required=True, help=".jsonl or .jsonl.gz with title and text")
     parser.add_argument("--vocabulary", type=Path, help="vocab.txt; one of 30000 pieces is trained if absent")
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     texts = read_texts(args.corpus)
-    vocabulary = (Tokenizer.load(args.vocabulary) if args.vocabulary
-                  else Tokenizer(train_vocabulary(texts, vocab_size=30_000)))
+    vocabulary = (
+        Tokenizer.load(args.vocabulary)
+        if args.vocabulary
+        else Tokenizer(train_vocabulary(texts, vocab_size=30_000))
+    )
     engine = library(vocabulary)
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
     ratios = []
@@ -60,11 +67,13 @@ def main() -> None:
             report = prepare([args.corpus], Path(folder) / "corpus", tokenizer=vocabulary)
             prepare_seconds = time.perf_counter() - start
         ratios.append(encoding_seconds / prepare_seconds)
-        print(f"turn {turn}: {len(texts)} texts, {megabytes:.1f} MB, {pieces} wordpieces, "
-              f"{report.blocks} blocks; "
-              f"encode_batch {encoding_seconds:.2f} s ({megabytes / encoding_seconds:.2f} MB/s), "
-              f"prepare {prepare_seconds:.2f} s ({megabytes / prepare_seconds:.2f} MB/s), "
-              f"ratio {ratios[-1]:.2f}")
+        print(
+            f"turn {turn}: {len(texts)} texts, {megabytes:.1f} MB, {pieces} wordpieces, "
+            f"{report.blocks} blocks; "
+            f"encode_batch {encoding_seconds:.2f} s ({megabytes / encoding_seconds:.2f} MB/s), "
+            f"prepare {prepare_seconds:.2f} s ({megabytes / prepare_seconds:.2f} MB/s), "
+            f"ratio {ratios[-1]:.2f}"
+        )
     print(f"ratio of rates: median {sorted(ratios)[len(ratios) // 2]:.2f}, lowest {min(ratios):.2f}")
 
 

@@ -46,13 +46,21 @@ class Corpus:
         try:
             manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CorpusError(f"A prepared corpus is a folder with a {MANIFEST}", got=f"{path} ({error})",
-                              remedy="Write it with prepare.") from error
+            raise CorpusError(
+                f"A prepared corpus is a folder with a {MANIFEST}",
+                got=f"{path} ({error})",
+                remedy="Write it with prepare.",
+            ) from error
         if manifest.get("format") != FORMAT:
-            raise CorpusError(f"This version reads corpora of format {FORMAT}",
-                              got=f"format {manifest.get('format')} in {path}", remedy="Prepare it again.")
-        arrays = {name: _map(path / f"{name}.bin", **manifest["arrays"][name])
-                  for name in (*ROW_ARRAYS, *OFFSET_ARRAYS)}
+            raise CorpusError(
+                f"This version reads corpora of format {FORMAT}",
+                got=f"format {manifest.get('format')} in {path}",
+                remedy="Prepare it again.",
+            )
+        arrays = {
+            name: _map(path / f"{name}.bin", **manifest["arrays"][name])
+            for name in (*ROW_ARRAYS, *OFFSET_ARRAYS)
+        }
         texts = _map(path / "texts.bin", shape=[int(arrays["text_offsets"][-1])], dtype="|u1")
         return cls(path, manifest, arrays, texts)
 
@@ -76,8 +84,11 @@ class Corpus:
         """The tokenizer whose ids the rows hold."""
         tokenizer = Tokenizer.load(self.path / VOCABULARY)
         if tokenizer.content_hash != self.manifest["tokenizer_hash"]:
-            raise CorpusError("A corpus keeps the vocabulary it was tokenised with",
-                              got=f"another {VOCABULARY} in {self.path}", remedy="Prepare it again.")
+            raise CorpusError(
+                "A corpus keeps the vocabulary it was tokenised with",
+                got=f"another {VOCABULARY} in {self.path}",
+                remedy="Prepare it again.",
+            )
         return tokenizer
 
     def gather(self, block_ids: np.ndarray) -> Blocks:
@@ -94,9 +105,11 @@ class Corpus:
         """
         ids = np.asarray(block_ids)
         if ids.size and (ids.min() < NO_BLOCK or ids.max() >= len(self)):
-            raise CorpusError(f"Block ids of this corpus are 0 to {len(self) - 1}, or {NO_BLOCK} for none",
-                              got=f"ids from {ids.min()} to {ids.max()}",
-                              remedy="Check that index and corpus belong together.")
+            raise CorpusError(
+                f"Block ids of this corpus are 0 to {len(self) - 1}, or {NO_BLOCK} for none",
+                got=f"ids from {ids.min()} to {ids.max()}",
+                remedy="Check that index and corpus belong together.",
+            )
         flat = np.maximum(ids, 0).ravel()
         title = self._rows("titles", "title_lengths", flat, ids.shape)
         body = self._rows("bodies", "body_lengths", flat, ids.shape)
@@ -170,13 +183,20 @@ class Corpus:
 
     @cached_property
     def _null(self) -> Blocks:
-        return null_blocks((), title_length=self.title_width, body_length=self.body_width,
-                           cls_id=self.tokenizer.cls_id, sep_id=self.tokenizer.sep_id)
+        return null_blocks(
+            (),
+            title_length=self.title_width,
+            body_length=self.body_width,
+            cls_id=self.tokenizer.cls_id,
+            sep_id=self.tokenizer.sep_id,
+        )
 
     def _rows(self, name: str, lengths: str, flat: np.ndarray, shape: tuple[int, ...]) -> Rows:
         ids = self.arrays[name][flat].astype(np.int32)
-        return Rows(ids=ids.reshape(*shape, ids.shape[-1]),
-                    length=self.arrays[lengths][flat].astype(np.int32).reshape(shape))
+        return Rows(
+            ids=ids.reshape(*shape, ids.shape[-1]),
+            length=self.arrays[lengths][flat].astype(np.int32).reshape(shape),
+        )
 
     def _ragged(self, name: str, offsets: str, block_id: int) -> np.ndarray:
         start, stop = self.arrays[offsets][block_id : block_id + 2]
@@ -188,9 +208,11 @@ def _map(path: Path, *, shape: list[int], dtype: str) -> np.ndarray:
     expected = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     size = path.stat().st_size if path.is_file() else -1
     if size != expected:
-        raise CorpusError(f"{path.name} of this corpus has {expected} bytes",
-                          got="no such file" if size < 0 else f"{size} bytes",
-                          remedy=f"{path.parent} is damaged: prepare it again.")
+        raise CorpusError(
+            f"{path.name} of this corpus has {expected} bytes",
+            got="no such file" if size < 0 else f"{size} bytes",
+            remedy=f"{path.parent} is damaged: prepare it again.",
+        )
     if expected == 0:
         return np.zeros(shape, dtype)
     return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=tuple(shape)))

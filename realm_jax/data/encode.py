@@ -97,10 +97,21 @@ def encode_chunk(
             starts += block[:-1]
             counts.append(len(block) - 1)
             owner.append(number)
-    return _chunk(documents, body, words.encode([document.title for document in documents]), tokens,
-                  np.array(first, np.int64), np.array(starts, np.int64), np.array(counts, np.int64),
-                  owner, bad, tokenizer=tokenizer, body_width=body_width, title_width=title_width,
-                  position=records[-1].position)
+    return _chunk(
+        documents,
+        body,
+        words.encode([document.title for document in documents]),
+        tokens,
+        np.array(first, np.int64),
+        np.array(starts, np.int64),
+        np.array(counts, np.int64),
+        owner,
+        bad,
+        tokenizer=tokenizer,
+        body_width=body_width,
+        title_width=title_width,
+        position=records[-1].position,
+    )
 
 
 def salient_tokens(
@@ -179,14 +190,22 @@ def _chunk(
     block_of_span = np.searchsorted(first, spans[:, 0], side="right") - 1
     shift = first[block_of_span] if n else np.zeros(0, np.int64)
     return EncodedChunk(
-        titles=titles, title_lengths=np.array(title_lengths, np.uint16),
-        bodies=bodies, body_lengths=(lengths + 1).astype(np.uint16),
-        sentences=sentences.astype(np.uint16), sentence_counts=counts,
+        titles=titles,
+        title_lengths=np.array(title_lengths, np.uint16),
+        bodies=bodies,
+        body_lengths=(lengths + 1).astype(np.uint16),
+        sentences=sentences.astype(np.uint16),
+        sentence_counts=counts,
         spans=np.stack([spans[:, 0] - shift, spans[:, 1] - shift, spans[:, 2]], axis=1).astype(np.uint16),
         span_counts=np.bincount(block_of_span, minlength=n).astype(np.int64),
-        texts=b"".join(texts), text_lengths=np.array([len(text) for text in texts], np.int64).reshape(n, 3),
-        uids=np.array(uids, np.uint64), documents=len(set(owner)),
-        characters=sum(len(documents[number].text) for number in set(owner)), bad=bad, position=position)
+        texts=b"".join(texts),
+        text_lengths=np.array([len(text) for text in texts], np.int64).reshape(n, 3),
+        uids=np.array(uids, np.uint64),
+        documents=len(set(owner)),
+        characters=sum(len(documents[number].text) for number in set(owner)),
+        bad=bad,
+        position=position,
+    )
 
 
 # ---- in a worker process ---------------------------------------------------------------------------
@@ -206,4 +225,3 @@ def work(records: Sequence[RawRecord]) -> EncodedChunk:
 
 
 _KIND_IDS = {kind: i for i, kind in enumerate(KINDS)}
-

@@ -84,14 +84,24 @@ def prepare(
         is bad.
     """
     if (tokenizer is None) == (vocab_size is None):
-        raise ConfigError("prepare takes a tokenizer or a vocab_size to train one, not both",
-                          got=f"{tokenizer=}, {vocab_size=}", remedy="Give one of them.")
+        raise ConfigError(
+            "prepare takes a tokenizer or a vocab_size to train one, not both",
+            got=f"{tokenizer=}, {vocab_size=}",
+            remedy="Give one of them.",
+        )
     if not 2 <= max_block_tokens <= 1 << 15 or not 2 <= title_tokens <= 1 << 15:
-        raise ConfigError("Rows have 2 to 32768 tokens", got=f"{max_block_tokens=}, {title_tokens=}",
-                          remedy="The usual widths are 288 and 24.")
+        raise ConfigError(
+            "Rows have 2 to 32768 tokens",
+            got=f"{max_block_tokens=}, {title_tokens=}",
+            remedy="The usual widths are 288 and 24.",
+        )
     settings: dict[str, Any] = {
-        "fields": fields, "splitter": get_splitter(splitter), "tagger": get_tagger(tagger),
-        "body_width": max_block_tokens, "title_width": title_tokens}
+        "fields": fields,
+        "splitter": get_splitter(splitter),
+        "tagger": get_tagger(tagger),
+        "body_width": max_block_tokens,
+        "title_width": title_tokens,
+    }
     opened = [open_source(source, tfds_dir=tfds_dir) for source in sources]
     if not opened:
         raise ConfigError("prepare needs a source", got="none", remedy="Name a file, folder or dataset.")
@@ -114,24 +124,49 @@ def prepare(
             writer.add(chunk)
             reasons.update(bad.reason for bad in chunk.bad)
             shown += chunk.bad[: SHOWN_BAD_RECORDS - len(shown)]
-            counts.update(blocks=len(chunk.uids), documents=chunk.documents, characters=chunk.characters,
-                          sentences=len(chunk.sentences), salient_spans=len(chunk.spans),
-                          wordpieces=int(chunk.body_lengths.sum()) - len(chunk.uids))
+            counts.update(
+                blocks=len(chunk.uids),
+                documents=chunk.documents,
+                characters=chunk.characters,
+                sentences=len(chunk.sentences),
+                salient_spans=len(chunk.spans),
+                wordpieces=int(chunk.body_lengths.sum()) - len(chunk.uids),
+            )
             # Files are read ahead: the end of the input is not yet the end of the work.
             told.update(min(int(chunk.position / per_unit), total - 1), f"{counts['blocks']} blocks")
         told.update(total, f"{counts['blocks']} blocks")
         if not counts["blocks"]:
-            raise CorpusError("A corpus has at least one block",
-                              got=f"none ({sum(reasons.values())} bad records: {dict(reasons)})",
-                              remedy=f"Check the sources{', ' + str(shown[0]) if shown else ''}.")
-        manifest = writer.finish(vocabulary, {
-            "counts": dict(counts), "bad_records": dict(sorted(reasons.items())),
-            "bad_examples": [str(bad) for bad in shown], "kinds": list(KINDS),
-            "settings": {"max_block_tokens": max_block_tokens, "title_tokens": title_tokens, "tagger": tagger,
-                         "splitter": splitter, "fields": fields._asdict()},
-            "sources": [source.name for source in opened]})
-    return PrepareReport(Path(out), counts["blocks"], counts["documents"], counts["characters"],
-                         manifest["content_hash"], dict(sorted(reasons.items())), shown)
+            raise CorpusError(
+                "A corpus has at least one block",
+                got=f"none ({sum(reasons.values())} bad records: {dict(reasons)})",
+                remedy=f"Check the sources{', ' + str(shown[0]) if shown else ''}.",
+            )
+        manifest = writer.finish(
+            vocabulary,
+            {
+                "counts": dict(counts),
+                "bad_records": dict(sorted(reasons.items())),
+                "bad_examples": [str(bad) for bad in shown],
+                "kinds": list(KINDS),
+                "settings": {
+                    "max_block_tokens": max_block_tokens,
+                    "title_tokens": title_tokens,
+                    "tagger": tagger,
+                    "splitter": splitter,
+                    "fields": fields._asdict(),
+                },
+                "sources": [source.name for source in opened],
+            },
+        )
+    return PrepareReport(
+        Path(out),
+        counts["blocks"],
+        counts["documents"],
+        counts["characters"],
+        manifest["content_hash"],
+        dict(sorted(reasons.items())),
+        shown,
+    )
 
 
 def _tokenizer(
@@ -205,8 +240,9 @@ def _encoded(
         return
     # Spawned, not forked: a process that uses jax has threads, and forking those can hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker,
-                             initargs=(tokenizer.vocabulary, settings)) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=start_worker, initargs=(tokenizer.vocabulary, settings)
+    ) as pool:
         waiting: deque[Future[EncodedChunk]] = deque()
         try:
             for chunk in itertools.chain(first, chunks):

@@ -52,8 +52,9 @@ class Questions(Sequence[Question]):
         """
         path = Path(path)
         if not path.is_file():
-            raise CorpusError("A question set is a .jsonl or .jsonl.gz file", got=str(path),
-                              remedy="Check the path.")
+            raise CorpusError(
+                "A question set is a .jsonl or .jsonl.gz file", got=str(path), remedy="Check the path."
+            )
         items: list[Question] = []
         bad: list[BadRecord] = []
         for raw in JsonLines(path).records():
@@ -65,8 +66,11 @@ class Questions(Sequence[Question]):
             else:
                 bad.append(parsed)
         if not items:
-            raise CorpusError("A question set holds questions", got=str(bad[0]) if bad else f"none in {path}",
-                              remedy="Check the file.")
+            raise CorpusError(
+                "A question set holds questions",
+                got=str(bad[0]) if bad else f"none in {path}",
+                remedy="Check the file.",
+            )
         return cls(tuple(items), dict(Counter(record.reason for record in bad)), tuple(bad))
 
     def __len__(self) -> int:
@@ -96,10 +100,17 @@ def parse_question(raw: RawRecord) -> Question | BadRecord:
         return BadRecord(raw.file, raw.line, "empty_text", "no answer")
     gold, is_regex = value.get("gold_passage_ids", []), value.get("is_regex", False)
     if not isinstance(gold, list) or not isinstance(is_regex, bool):
-        return BadRecord(raw.file, raw.line, "wrong_type",
-                         "gold_passage_ids is not a list, or is_regex not true or false")
-    return Question(str(value.get("id", f"{raw.file}:{raw.line}")), question, tuple(answers), is_regex,
-                    tuple(str(i) for i in gold), str(value.get("source", "")))
+        return BadRecord(
+            raw.file, raw.line, "wrong_type", "gold_passage_ids is not a list, or is_regex not true or false"
+        )
+    return Question(
+        str(value.get("id", f"{raw.file}:{raw.line}")),
+        question,
+        tuple(answers),
+        is_regex,
+        tuple(str(i) for i in gold),
+        str(value.get("source", "")),
+    )
 
 
 class QuestionRows(NamedTuple):
@@ -112,8 +123,13 @@ class QuestionRows(NamedTuple):
 def question_rows(questions: Sequence[Question], tokenizer: Tokenizer, *, query_length: int) -> Rows:
     """Tokenise questions as [CLS] question [SEP]; longer ones lose their end. Rows [B, L]."""
     encodings = tokenizer.encode_batch([q.question for q in questions])
-    return pack_rows([framed(e.ids, length=query_length, cls_id=tokenizer.cls_id, sep_id=tokenizer.sep_id)
-                      for e in encodings], length=query_length)
+    return pack_rows(
+        [
+            framed(e.ids, length=query_length, cls_id=tokenizer.cls_id, sep_id=tokenizer.sep_id)
+            for e in encodings
+        ],
+        length=query_length,
+    )
 
 
 def question_stream(
@@ -131,9 +147,19 @@ def question_stream(
         return QuestionRows(Rows(ids=rows.ids[numbers], length=rows.length[numbers]), numbers)
 
     return build_stream(
-        len(questions), example, batch, batch_size=batch_size, seed=seed, dropped=questions.bad_counts,
-        recipe={"stream": "questions", "tokenizer": tokenizer.content_hash, "query_length": query_length,
-                "first": questions[0].question})
+        len(questions),
+        example,
+        batch,
+        batch_size=batch_size,
+        seed=seed,
+        dropped=questions.bad_counts,
+        recipe={
+            "stream": "questions",
+            "tokenizer": tokenizer.content_hash,
+            "query_length": query_length,
+            "first": questions[0].question,
+        },
+    )
 
 
 class Occurrences(NamedTuple):
@@ -167,8 +193,13 @@ def answer_occurrences(
     """
     body = corpus.gather(block_ids).body
     runs = [[run.ids for run in tokenizer.encode_batch(texts, special_tokens=False)] for texts in answers]
-    return find_occurrences(body.ids, runs, max_spans=max_spans, is_continuation=tokenizer.is_continuation,
-                            unk_id=tokenizer.unk_id)
+    return find_occurrences(
+        body.ids,
+        runs,
+        max_spans=max_spans,
+        is_continuation=tokenizer.is_continuation,
+        unk_id=tokenizer.unk_id,
+    )
 
 
 def regex_occurrences(

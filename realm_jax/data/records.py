@@ -40,8 +40,11 @@ class BadRecord(NamedTuple):
 
     def error(self) -> CorpusError:
         """Return the exception that strict reading raises."""
-        return CorpusError("In strict reading every record is sound", got=str(self),
-                           remedy="Mend the record, or read without strict to leave such records out.")
+        return CorpusError(
+            "In strict reading every record is sound",
+            got=str(self),
+            remedy="Mend the record, or read without strict to leave such records out.",
+        )
 
 
 class Fields(NamedTuple):

@@ -41,9 +41,11 @@ class JsonLines:
                     if data.strip():
                         yield RawRecord(self.name, line, data, float(file.tell()))
             except (EOFError, OSError) as error:
-                raise CorpusError("An input file can be read to its end",
-                                  got=f"{self.name}:{line + 1} ({error})",
-                                  remedy="Fetch or compress the file again.") from error
+                raise CorpusError(
+                    "An input file can be read to its end",
+                    got=f"{self.name}:{line + 1} ({error})",
+                    remedy="Fetch or compress the file again.",
+                ) from error
 
 
 class TextFolder:
@@ -55,8 +57,11 @@ class TextFolder:
         self.name = str(path)
         self._files = sorted(path.rglob("*.txt"))
         if not self._files:
-            raise CorpusError("A folder given as a source holds .txt files", got=f"none in {path}",
-                              remedy="Give another folder, or a .jsonl file.")
+            raise CorpusError(
+                "A folder given as a source holds .txt files",
+                got=f"none in {path}",
+                remedy="Give another folder, or a .jsonl file.",
+            )
         self.total = float(sum(file.stat().st_size for file in self._files))
 
     def records(self) -> Iterator[RawRecord]:
@@ -76,30 +81,41 @@ class TfdsSplit:
     def __init__(self, name: str, *, data_dir: str | Path | None = None):
         dataset, _, split = name.partition(":")
         if not split:
-            raise ConfigError("A TFDS source names its split", got=f"tfds:{name}",
-                              remedy="Write tfds:name/config:split, such as tfds:wiki40b/en:train.")
+            raise ConfigError(
+                "A TFDS source names its split",
+                got=f"tfds:{name}",
+                remedy="Write tfds:name/config:split, such as tfds:wiki40b/en:train.",
+            )
         try:
             tfds = importlib.import_module("tensorflow_datasets")
         except ImportError as error:
-            raise MissingExtra("Reading a TFDS source needs the package tensorflow-datasets", got=str(error),
-                               remedy="pip install tensorflow-datasets array-record.") from error
+            raise MissingExtra(
+                "Reading a TFDS source needs the package tensorflow-datasets",
+                got=str(error),
+                remedy="pip install tensorflow-datasets array-record.",
+            ) from error
         self.name = f"tfds:{name}"
         try:
             self._rows: Sequence[Any] = tfds.data_source(dataset, split=split, data_dir=data_dir)
         except ImportError as error:  # TFDS imports what a dataset needs when it is asked for
-            raise MissingExtra(f"{self.name} needs a further package", got=str(error),
-                               remedy=f"pip install {error.name}.") from error
+            raise MissingExtra(
+                f"{self.name} needs a further package", got=str(error), remedy=f"pip install {error.name}."
+            ) from error
         except (ValueError, NotImplementedError, OSError) as error:
-            raise CorpusError("A TFDS source is a dataset, config and split that TFDS can read by index",
-                              got=f"{self.name} ({str(error).splitlines()[0]})",
-                              remedy="Check the name; prepare it with file_format='array_record'.") from error
+            raise CorpusError(
+                "A TFDS source is a dataset, config and split that TFDS can read by index",
+                got=f"{self.name} ({str(error).splitlines()[0]})",
+                remedy="Check the name; prepare it with file_format='array_record'.",
+            ) from error
         self.total = float(len(self._rows))
 
     def records(self) -> Iterator[RawRecord]:
         for i in range(len(self._rows)):
             # Numbers come as NumPy scalars; text comes as bytes, which the parser decodes.
-            row = {key: value.item() if isinstance(value, np.generic) else value
-                   for key, value in self._rows[i].items()}
+            row = {
+                key: value.item() if isinstance(value, np.generic) else value
+                for key, value in self._rows[i].items()
+            }
             yield RawRecord(self.name, i + 1, row, float(i + 1))
 
 
@@ -119,6 +135,9 @@ def open_source(source: str | Path, *, tfds_dir: str | Path | None = None) -> So
     if path.is_dir():
         return TextFolder(path)
     if not path.is_file():
-        raise CorpusError("A source is a JSONL file, a folder of .txt files, or tfds:name:split",
-                          got=str(source), remedy="Check the path.")
+        raise CorpusError(
+            "A source is a JSONL file, a folder of .txt files, or tfds:name:split",
+            got=str(source),
+            remedy="Check the path.",
+        )
     return JsonLines(path)

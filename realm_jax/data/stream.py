@@ -10,6 +10,8 @@ import numpy as np
 
 from realm_jax.errors import CheckpointError, ConfigError
 
+ENDLESS = 1 << 48  # examples; Grain's own endless repeat overflows with batches of one
+
 Example = TypeVar("Example")
 Batch = TypeVar("Batch")
 
@@ -47,9 +49,11 @@ class Stream(Iterator[Batch], Generic[Batch]):
           CheckpointError: it comes from a stream of other data or settings.
         """
         if state.get("recipe") != self._recipe:
-            raise CheckpointError("A stream resumes where one of the same data and settings stopped",
-                                  got=f"recipe {state.get('recipe')} instead of {self._recipe}",
-                                  remedy="Resume with the corpus, batch size, lengths and seed of then.")
+            raise CheckpointError(
+                "A stream resumes where one of the same data and settings stopped",
+                got=f"recipe {state.get('recipe')} instead of {self._recipe}",
+                remedy="Resume with the corpus, batch size, lengths and seed of then.",
+            )
         self._iterator.set_state(dict(state["position"]))
 
 
@@ -78,19 +82,26 @@ def build_stream(
       ConfigError: there is no example.
     """
     if count == 0:
-        raise ConfigError("A stream needs at least one example", got=f"none; left out: {dict(dropped)}",
-                          remedy="Use another masker, raise the lengths, or prepare more text.")
+        raise ConfigError(
+            "A stream needs at least one example",
+            got=f"none; left out: {dict(dropped)}",
+            remedy="Use another masker, raise the lengths, or prepare more text.",
+        )
     if batch_size < 1:
         raise ConfigError("batch_size is at least 1", got=batch_size, remedy="Raise it.")
     dataset = (
         grain.MapDataset.range(count)
         .seed(seed)
         .shuffle()
-        .repeat()
+        .repeat(max(1, ENDLESS // count))
         .random_map(example)
         .batch(batch_size, batch_fn=batch)
         # No reading threads: the data are in memory, and threads would only fight for the interpreter.
         .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     )
-    return Stream(dataset, examples=count, dropped=dropped,
-                  recipe={**recipe, "count": count, "batch_size": batch_size, "seed": seed})
+    return Stream(
+        dataset,
+        examples=count,
+        dropped=dropped,
+        recipe={**recipe, "count": count, "batch_size": batch_size, "seed": seed},
+    )

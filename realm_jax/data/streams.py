@@ -35,8 +35,9 @@ def ict_stream(
 
     def example(index: int, rng: np.random.Generator) -> tuple[int, np.ndarray, np.ndarray]:
         block_id = int(eligible[index])
-        pair = ict_pair(corpus.body(block_id), corpus.sentences(block_id), rng,
-                        keep_probability=keep_probability)
+        pair = ict_pair(
+            corpus.body(block_id), corpus.sentences(block_id), rng, keep_probability=keep_probability
+        )
         return block_id, framed(pair.query, **frame), pair.body
 
     def batch(examples: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> IctBatch:
@@ -47,10 +48,19 @@ def ict_stream(
         return IctBatch(query=query, blocks=Blocks(title=title, body=body), block_ids=block_ids)
 
     return build_stream(
-        len(eligible), example, batch, batch_size=batch_size, seed=seed,
+        len(eligible),
+        example,
+        batch,
+        batch_size=batch_size,
+        seed=seed,
         dropped={"one_sentence": len(corpus) - len(eligible)},
-        recipe={"stream": "ict", "corpus": corpus.content_hash, "query_length": query_length,
-                "keep_probability": keep_probability})
+        recipe={
+            "stream": "ict",
+            "corpus": corpus.content_hash,
+            "query_length": query_length,
+            "keep_probability": keep_probability,
+        },
+    )
 
 
 class _Masked(NamedTuple):
@@ -93,7 +103,8 @@ def masked_stream(
     kind_ids = _kind_ids(corpus, kinds)
     limit = query_length - 2
     eligible, dropped = _eligible_sentences(
-        corpus, longest=limit, max_masks=max_masks, needs_span=chosen.needs_span, kind_ids=kind_ids)
+        corpus, longest=limit, max_masks=max_masks, needs_span=chosen.needs_span, kind_ids=kind_ids
+    )
     offsets = corpus.arrays["sentence_offsets"]
     frame = {"length": query_length, "cls_id": tokenizer.cls_id, "sep_id": tokenizer.sep_id}
 
@@ -105,8 +116,9 @@ def masked_stream(
         spans = corpus.spans(block_id)
         inside = (spans[:, 0] >= start) & (spans[:, 1] <= stop) & np.isin(spans[:, 2], kind_ids)
         ids = corpus.body(block_id)
-        positions = chosen.positions(ids[start:stop], spans[inside] - np.array([start, start, 0], np.int32),
-                                     rng, max_masks) + np.int32(start)
+        positions = chosen.positions(
+            ids[start:stop], spans[inside] - np.array([start, start, 0], np.int32), rng, max_masks
+        ) + np.int32(start)
         first, last = start, stop
         if context_sentences:
             first, last = _window(corpus.sentences(block_id), at, reach=context_sentences, limit=limit)
@@ -120,23 +132,41 @@ def masked_stream(
         origin = [e.block_id if same_corpus else NO_BLOCK for e in examples]
         return MaskedBatch(
             query=pack_rows([e.row for e in examples], length=query_length),
-            target_positions=positions.ids, target_ids=targets.ids,
+            target_positions=positions.ids,
+            target_ids=targets.ids,
             target_weights=(np.arange(max_masks) < targets.length[:, None]).astype(np.float32),
-            origin=np.array(origin, np.int32))
+            origin=np.array(origin, np.int32),
+        )
 
     return build_stream(
-        len(eligible), example, batch, batch_size=batch_size, seed=seed, dropped=dropped,
-        recipe={"stream": "masked", "corpus": corpus.content_hash, "query_length": query_length,
-                "max_masks": max_masks, "masker": masker, "kinds": kind_ids.tolist(),
-                "same_corpus": same_corpus, "context_sentences": context_sentences})
+        len(eligible),
+        example,
+        batch,
+        batch_size=batch_size,
+        seed=seed,
+        dropped=dropped,
+        recipe={
+            "stream": "masked",
+            "corpus": corpus.content_hash,
+            "query_length": query_length,
+            "max_masks": max_masks,
+            "masker": masker,
+            "kinds": kind_ids.tolist(),
+            "same_corpus": same_corpus,
+            "context_sentences": context_sentences,
+        },
+    )
 
 
 def _kind_ids(corpus: Corpus, kinds: Sequence[str] | None) -> np.ndarray:
     known = list(corpus.manifest["kinds"])
     unknown = sorted(set(kinds or ()) - set(known))
     if unknown or (kinds is not None and not kinds):
-        raise ConfigError(f"Kinds of salient spans are {', '.join(known)}", got=list(kinds or ()),
-                          remedy="Name some of them, or None for all.")
+        raise ConfigError(
+            f"Kinds of salient spans are {', '.join(known)}",
+            got=list(kinds or ()),
+            remedy="Name some of them, or None for all.",
+        )
     return np.array([known.index(kind) for kind in (kinds or known)], np.int32)
 
 

@@ -29,11 +29,17 @@ class CorpusWriter:
 
     def __init__(self, out: Path, *, overwrite: bool):
         if out.exists() and not overwrite:
-            raise CorpusError("prepare writes a new folder", got=f"{out}, which exists",
-                              remedy="Choose another folder, or pass overwrite.")
+            raise CorpusError(
+                "prepare writes a new folder",
+                got=f"{out}, which exists",
+                remedy="Choose another folder, or pass overwrite.",
+            )
         if out.exists() and not (out / MANIFEST).is_file():
-            raise CorpusError("overwrite replaces a prepared corpus only", got=f"{out}, which is none",
-                              remedy="Remove it yourself if you are sure, or choose another folder.")
+            raise CorpusError(
+                "overwrite replaces a prepared corpus only",
+                got=f"{out}, which is none",
+                remedy="Remove it yourself if you are sure, or choose another folder.",
+            )
         self._out, self._aside = out, out.parent / f".{out.name}.{os.getpid()}.unfinished"
         self._files: dict[str, BinaryIO] = {}
         self._hashes: dict[str, Any] = {}
@@ -86,11 +92,19 @@ class CorpusWriter:
         digest = hashlib.sha256(tokenizer.content_hash.encode())
         for name, part in sorted(self._hashes.items()):
             digest.update(f"{name} {part.hexdigest()}".encode())
-        arrays = {name: {"shape": list(self._shapes[name]), "dtype": self._dtypes[name].str}
-                  for name in (*ROW_ARRAYS, *OFFSET_ARRAYS)}
-        complete = {"format": FORMAT, "content_hash": digest.hexdigest(), **manifest,
-                    "tokenizer_hash": tokenizer.content_hash, "vocab_size": len(tokenizer), "arrays": arrays,
-                    "files": {name: part.hexdigest() for name, part in sorted(self._hashes.items())}}
+        arrays = {
+            name: {"shape": list(self._shapes[name]), "dtype": self._dtypes[name].str}
+            for name in (*ROW_ARRAYS, *OFFSET_ARRAYS)
+        }
+        complete = {
+            "format": FORMAT,
+            "content_hash": digest.hexdigest(),
+            **manifest,
+            "tokenizer_hash": tokenizer.content_hash,
+            "vocab_size": len(tokenizer),
+            "arrays": arrays,
+            "files": {name: part.hexdigest() for name, part in sorted(self._hashes.items())},
+        }
         with (self._aside / MANIFEST).open("wb") as last:
             last.write(json.dumps(complete, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace"))
             last.flush()

@@ -12,6 +12,7 @@ from realm_jax.errors import ConfigError
 CharRange = tuple[int, int]  # characters [start, stop)
 Splitter = Callable[[str], list[CharRange]]
 
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
@@ -71,8 +72,9 @@ SPLITTERS: dict[str, Splitter] = {"rules": split_sentences, "lines": split_lines
 def get_splitter(name: str) -> Splitter:
     """Return the sentence splitter of that name."""
     if name not in SPLITTERS:
-        raise ConfigError(f"A splitter is one of {', '.join(SPLITTERS)}", got=name,
-                          remedy="Choose one of them.")
+        raise ConfigError(
+            f"A splitter is one of {', '.join(SPLITTERS)}", got=name, remedy="Choose one of them."
+        )
     return SPLITTERS[name]
 
 

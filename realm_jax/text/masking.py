@@ -20,9 +20,7 @@ class Masker(NamedTuple):
     needs_span: bool  # a sentence needs a salient span of at most `max_masks` tokens
 
 
-def salient_mask(
-    ids: np.ndarray, spans: np.ndarray, rng: np.random.Generator, max_masks: int
-) -> np.ndarray:
+def salient_mask(ids: np.ndarray, spans: np.ndarray, rng: np.random.Generator, max_masks: int) -> np.ndarray:
     """Mask one salient span whole, each of those short enough with equal probability.
 
     Args:
@@ -40,8 +38,11 @@ def salient_mask(
     del ids
     fits = spans[spans[:, 1] - spans[:, 0] <= max_masks]
     if not len(fits):
-        raise ConfigError(f"Salient masking needs a span of at most {max_masks} tokens", got=spans.tolist(),
-                          remedy="Leave such sentences out, or raise max_masks.")
+        raise ConfigError(
+            f"Salient masking needs a span of at most {max_masks} tokens",
+            got=spans.tolist(),
+            remedy="Leave such sentences out, or raise max_masks.",
+        )
     start, stop = fits[rng.integers(len(fits)), :2]
     return np.arange(start, stop, dtype=np.int32)
 
@@ -63,9 +64,7 @@ def random_span_mask(
     return np.arange(start, start + length, dtype=np.int32)
 
 
-def uniform_mask(
-    ids: np.ndarray, spans: np.ndarray, rng: np.random.Generator, max_masks: int
-) -> np.ndarray:
+def uniform_mask(ids: np.ndarray, spans: np.ndarray, rng: np.random.Generator, max_masks: int) -> np.ndarray:
     """Mask 15% of the tokens, at least one, each with equal probability.
 
     Source: Devlin et al. 2018, section 3.1.

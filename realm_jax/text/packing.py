@@ -23,8 +23,11 @@ def pack_rows(rows: Sequence[np.ndarray], *, length: int) -> Rows:
     """
     lengths = np.array([len(row) for row in rows], np.int32)
     if len(rows) and lengths.max() > length:
-        raise ConfigError(f"A row has at most {length} tokens", got=f"a row of {lengths.max()}",
-                          remedy="Raise the length, or cut the rows before packing them.")
+        raise ConfigError(
+            f"A row has at most {length} tokens",
+            got=f"a row of {lengths.max()}",
+            remedy="Raise the length, or cut the rows before packing them.",
+        )
     ids = np.zeros((len(rows), length), np.int32)
     if len(rows):
         ids[np.arange(length) < lengths[:, None]] = np.concatenate(rows)
@@ -52,5 +55,7 @@ def null_blocks(
     title = np.zeros((*shape, title_length), np.int32)
     body = np.zeros((*shape, body_length), np.int32)
     title[..., 0], title[..., 1], body[..., 0] = cls_id, sep_id, sep_id
-    return Blocks(title=Rows(ids=title, length=np.full(shape, 2, np.int32)),
-                  body=Rows(ids=body, length=np.full(shape, 1, np.int32)))
+    return Blocks(
+        title=Rows(ids=title, length=np.full(shape, 2, np.int32)),
+        body=Rows(ids=body, length=np.full(shape, 1, np.int32)),
+    )

@@ -70,7 +70,10 @@ class RegexMatcher:
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _HELPER],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
         requests, replies = self._process.stdin, self._process.stdout
         assert requests is not None and replies is not None
         requests.write(json.dumps([pattern, text, every]) + "\n")

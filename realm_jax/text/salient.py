@@ -66,16 +66,22 @@ def get_tagger(name: str) -> Tagger:
 
 # ---- dates and numbers -----------------------------------------------------------------------------
 
-_MONTH = (r"(?:Jan(?:uary|\.)?|Feb(?:ruary|\.)?|Mar(?:ch|\.)?|Apr(?:il|\.)?|May|June?|July?|Aug(?:ust|\.)?"
-          r"|Sept?(?:ember|\.)?|Oct(?:ober|\.)?|Nov(?:ember|\.)?|Dec(?:ember|\.)?)")
+_MONTH = (
+    r"(?:Jan(?:uary|\.)?|Feb(?:ruary|\.)?|Mar(?:ch|\.)?|Apr(?:il|\.)?|May|June?|July?|Aug(?:ust|\.)?"
+    r"|Sept?(?:ember|\.)?|Oct(?:ober|\.)?|Nov(?:ember|\.)?|Dec(?:ember|\.)?)"
+)
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
 _ERA = r"(?:\s?(?:BCE?|CE|AD|B\.C\.(?:E\.)?|A\.D\.))"
 _YEAR = r"(?:1\d{3}|20\d{2})"
-_ORDINAL = (r"(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|thirteenth"
-            r"|fourteenth|fifteenth|sixteenth|seventeenth|eighteenth|nineteenth|twentieth|twenty-first)")
-_UNITS = (r"(?:people|inhabitants|residents|met(?:er|re)s?|kilomet(?:er|re)s?|km|miles?|feet|ft|kg|kilograms?"
-          r"|ton(?:ne)?s?|years|m|square|million|billion|percent|per|students|soldiers|troops|men|women|copies"
-          r"|seats|employees|members|dollars|pounds|yards|acres|hectares|votes|times)\b")
+_ORDINAL = (
+    r"(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth|thirteenth"
+    r"|fourteenth|fifteenth|sixteenth|seventeenth|eighteenth|nineteenth|twentieth|twenty-first)"
+)
+_UNITS = (
+    r"(?:people|inhabitants|residents|met(?:er|re)s?|kilomet(?:er|re)s?|km|miles?|feet|ft|kg|kilograms?"
+    r"|ton(?:ne)?s?|years|m|square|million|billion|percent|per|students|soldiers|troops|men|women|copies"
+    r"|seats|employees|members|dollars|pounds|yards|acres|hectares|votes|times)\b"
+)
 # The look-behinds keep digits inside decimals, sums and codes from being taken for years.
 _DATE_FROM_DIGIT = re.compile(
     rf"""{_DAY}(?:\s+of)?\s+{_MONTH}(?:,?\s+\d{{4}}{_ERA}?)?\b
@@ -97,7 +103,8 @@ _DATE_FROM_MONTH = re.compile(
 # Python's matcher then skips through the text to the next of these, several times as fast as otherwise.
 _DATE_STARTS = re.compile(
     r"[\dADFJMNOS](?:(?<=\d)(?<![\w.,/$\u00a3\u20ac].)"
-    r"|(?<!\w.)(?:an|eb|ar|pr|ay|un|ul|ug|ep|ct|ov|ec|D\s|\.D))")
+    r"|(?<!\w.)(?:an|eb|ar|pr|ay|un|ul|ug|ep|ct|ov|ec|D\s|\.D))"
+)
 _CENTURY = re.compile(rf"\b{_ORDINAL}[ -]century\b(?:{_ERA}(?!\w))?", re.IGNORECASE)
 _NUMBER = re.compile(r"\d(?<![\w.,].)\d*(?:,\d{3})*(?:\.\d+)?(?!\w|[.,]\d)")
 
@@ -123,6 +130,7 @@ def _dates(text: str) -> list[tuple[int, int]]:
 
 # ---- entities --------------------------------------------------------------------------------------
 
+
 def _character_class(category: str) -> str:
     """Return the characters of a Unicode category, as ranges for a regular expression's [...]."""
     ranges: list[list[int]] = []
@@ -143,15 +151,21 @@ _WORD_REST = rf"""(?:
       (?:(?:(?<=\b(?:Mr|Ms|Dr|St|Lt|Jr|Sr|Mt|Ft))|(?<=\b(?:Mrs|Gen|Col|Sgt|Rev))|(?<=\b(?:Prof|Capt)))
          \.(?={_BLANK}[{_UPPER}]))?)"""
 _WORD = f"[{_UPPER}]{_WORD_REST}"
-_OF, _DE, _VAN, _VON = (rf"{word}(?:{_BLANK}(?:{more}))?" for word, more in (
-    ("of", "the"), ("de", "la|los"), ("van", "der|den"), ("von", "der")))
-_LINK = (rf"(?:{_OF}|{_DE}|{_VAN}|{_VON}|in{_BLANK}the|the|for|del|della|der|den|des|du|di|da|dos|das|do"
-         rf"|zu|zur|la|le|les|el|al|bin|ibn|y|e|&){_BLANK}")
+_OF, _DE, _VAN, _VON = (
+    rf"{word}(?:{_BLANK}(?:{more}))?"
+    for word, more in (("of", "the"), ("de", "la|los"), ("van", "der|den"), ("von", "der"))
+)
+_LINK = (
+    rf"(?:{_OF}|{_DE}|{_VAN}|{_VON}|in{_BLANK}the|the|for|del|della|der|den|des|du|di|da|dos|das|do"
+    rf"|zu|zur|la|le|les|el|al|bin|ibn|y|e|&){_BLANK}"
+)
 _ENTITY = re.compile(
     rf"[{_UPPER}](?<!\w.){_WORD_REST}(?:{_BLANK}(?:{_LINK}(?=[{_UPPER}]))?{_WORD}|[\u2013&]{_WORD})*+",
-    re.VERBOSE)
+    re.VERBOSE,
+)
 _SENTENCE_BEFORE = re.compile(r"(?:^|[.!?:;\u2026][\"'\u201d\u2019)\]]*\s|\n)\s*[\"'\u201c\u2018(\[]*$")
 _NOT_BEFORE_WORDS = frozenset(".!?:;\u2026\"'\u201d\u2019\u201c\u2018()[]\n\t\r")
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())

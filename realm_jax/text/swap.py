@@ -116,8 +116,11 @@ def swap_facts(
     """
     most = batch.target_ids.shape[1]
     if max_masks > most:
-        raise ConfigError(f"max_masks is at most the batch's {most} masked positions", got=max_masks,
-                          remedy="Lower max_masks, or build the stream with more.")
+        raise ConfigError(
+            f"max_masks is at most the batch's {most} masked positions",
+            got=max_masks,
+            remedy="Lower max_masks, or build the stream with more.",
+        )
     query_ids, query_length = batch.query.ids.copy(), batch.query.length.copy()
     positions, targets = batch.target_positions.copy(), batch.target_ids.copy()
     weights = batch.target_weights.copy()
@@ -136,16 +139,19 @@ def swap_facts(
         new = pool.draw(old, rng, kind=pool.kind(old), max_length=max_masks)
         if new is None:
             continue
-        bodies = [_replace(body_ids[b, k, : body_length[b, k]], np.flatnonzero(starts), count, new)
-                  for k, starts in zip(use, found, strict=True)]
+        bodies = [
+            _replace(body_ids[b, k, : body_length[b, k]], np.flatnonzero(starts), count, new)
+            for k, starts in zip(use, found, strict=True)
+        ]
         width = body_ids.shape[-1]
         bodies = [row if len(row) <= width else np.append(row[: width - 1], row[-1]) for row in bodies]
         if not any(_occurrences(row[None], new, pool.is_continuation).any() for row in bodies):
             continue
         masks = np.full(len(new), mask_id, np.int32)
         row = query_ids[b, : query_length[b]]
-        before, after = (_renew(part, old, new, pool.is_continuation)
-                         for part in (row[:start], row[start + count :]))
+        before, after = (
+            _renew(part, old, new, pool.is_continuation) for part in (row[:start], row[start + count :])
+        )
         room = query_ids.shape[1] - len(before) - len(new)
         if room < 1:
             continue
@@ -158,8 +164,13 @@ def swap_facts(
             body_ids[b, k], body_length[b, k] = _padded(body, width), len(body)
         swapped[b] = True
     blocks = replace(candidates.blocks, body=Rows(ids=body_ids, length=body_length))
-    new_batch = replace(batch, query=Rows(ids=query_ids, length=query_length), target_positions=positions,
-                        target_ids=targets, target_weights=weights)
+    new_batch = replace(
+        batch,
+        query=Rows(ids=query_ids, length=query_length),
+        target_positions=positions,
+        target_ids=targets,
+        target_weights=weights,
+    )
     return Swapped(new_batch, replace(candidates, blocks=blocks), swapped)
 
 

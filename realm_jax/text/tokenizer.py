@@ -41,16 +41,24 @@ class Tokenizer:
         ids = {token: i for i, token in enumerate(self.vocabulary)}
         missing = [token for token in SPECIAL_TOKENS if token not in ids]
         if missing:
-            raise CorpusError("A vocabulary holds [PAD] [UNK] [CLS] [SEP] [MASK]",
-                              got=f"one of {len(ids)} tokens without {' '.join(missing)}",
-                              remedy="Use a BERT vocab.txt, or train one with train_vocabulary.")
+            raise CorpusError(
+                "A vocabulary holds [PAD] [UNK] [CLS] [SEP] [MASK]",
+                got=f"one of {len(ids)} tokens without {' '.join(missing)}",
+                remedy="Use a BERT vocab.txt, or train one with train_vocabulary.",
+            )
         if ids[PAD] != 0:
-            raise CorpusError("[PAD] is the first token of a vocabulary, because padding is id 0",
-                              got=f"[PAD] on line {ids[PAD] + 1}", remedy="Move [PAD] to the first line.")
+            raise CorpusError(
+                "[PAD] is the first token of a vocabulary, because padding is id 0",
+                got=f"[PAD] on line {ids[PAD] + 1}",
+                remedy="Move [PAD] to the first line.",
+            )
         if len(ids) != len(self.vocabulary):
             twice = [token for token, n in Counter(self.vocabulary).items() if n > 1][:3]
-            raise CorpusError("Each token stands once in a vocabulary", got=f"{twice} more than once",
-                              remedy="Remove the repeated lines.")
+            raise CorpusError(
+                "Each token stands once in a vocabulary",
+                got=f"{twice} more than once",
+                remedy="Remove the repeated lines.",
+            )
         self._ids = ids
         self._with_specials = _build(ids)
         self._literal = _build(ids)
@@ -63,8 +71,11 @@ class Tokenizer:
         try:
             text = path.read_bytes().decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise CorpusError("A vocabulary is a UTF-8 file with one token a line", got=f"{path} ({error})",
-                              remedy="Give the path of a vocab.txt.") from error
+            raise CorpusError(
+                "A vocabulary is a UTF-8 file with one token a line",
+                got=f"{path} ({error})",
+                remedy="Give the path of a vocab.txt.",
+            ) from error
         return cls([line.rstrip("\r") for line in text.removesuffix("\n").split("\n")])
 
     def save(self, path: str | Path) -> None:
@@ -166,8 +177,11 @@ def train_vocabulary(
       ConfigError: `texts` can be gone through once only, or the alphabet does not fit the vocabulary.
     """
     if iter(texts) is texts:
-        raise ConfigError("train_vocabulary goes through the texts twice", got=f"a {type(texts).__name__}",
-                          remedy="Give a list, or an object whose __iter__ starts again.")
+        raise ConfigError(
+            "train_vocabulary goes through the texts twice",
+            got=f"a {type(texts).__name__}",
+            remedy="Give a list, or an object whose __iter__ starts again.",
+        )
     normalizer = _normalizer()
     characters: Counter[str] = Counter()
     pairs: set[tuple[str, str]] = set()
@@ -182,13 +196,20 @@ def train_vocabulary(
     inner = {b for a, b in pairs if a in alphabet and b in alphabet and not splits[a] and not splits[b]}
     head = [*SPECIAL_TOKENS, *sorted(alphabet), *(CONTINUATION + c for c in sorted(inner))]
     if len(head) > vocab_size:
-        raise ConfigError(f"vocab_size holds the special tokens and the alphabet, here {len(head)} pieces",
-                          got=vocab_size, remedy="Raise vocab_size, or lower alphabet_size.")
+        raise ConfigError(
+            f"vocab_size holds the special tokens and the alphabet, here {len(head)} pieces",
+            got=vocab_size,
+            remedy="Raise vocab_size, or lower alphabet_size.",
+        )
     keep = {ord(c): c for c in alphabet}
     table = _Filter(keep)
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=head, show_progress=False,
-        continuing_subword_prefix=CONTINUATION)
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=head,
+        show_progress=False,
+        continuing_subword_prefix=CONTINUATION,
+    )
     engine = tokenizers.Tokenizer(models.WordPiece(unk_token=UNK))
     engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     engine.train_from_iterator((normalizer.normalize_str(t).translate(table) for t in texts), trainer)
@@ -211,12 +232,14 @@ def _splits_words(characters: Iterable[str]) -> dict[str, bool]:
 
 def _normalizer() -> normalizers.BertNormalizer:
     return normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=True, lowercase=True)
+        clean_text=True, handle_chinese_chars=True, strip_accents=True, lowercase=True
+    )
 
 
 def _build(ids: dict[str, int]) -> tokenizers.Tokenizer:
     engine = tokenizers.Tokenizer(
-        models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=MAX_WORD_CHARACTERS))
+        models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=MAX_WORD_CHARACTERS)
+    )
     engine.normalizer = _normalizer()
     engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     engine.decoder = decoders.WordPiece(prefix=CONTINUATION)

@@ -4,8 +4,10 @@ import pytest
 
 from realm_jax.text.tokenizer import SPECIAL_TOKENS, Tokenizer
 
-WORDS = ("the a of in is was paris lima france capital king jean war sea 19 ##69 ##44 1969 . , ' - ( ) [ ]"
-         " un ##able able")
+WORDS = (
+    "the a of in is was paris lima france capital king jean war sea 19 ##69 ##44 1969 . , ' - ( ) [ ]"
+    " un ##able able"
+)
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,8 @@ def batch(rows, positions, targets, *, length=12, masks=4):
         target_positions=pack_rows([span(*p) for p in positions], length=masks).ids,
         target_ids=target.ids,
         target_weights=(np.arange(masks) < target.length[:, None]).astype(np.float32),
-        origin=np.full(len(rows), NO_BLOCK, np.int32))
+        origin=np.full(len(rows), NO_BLOCK, np.int32),
+    )
 
 
 def candidates(bodies, *, valid=None, length=10):
@@ -40,13 +41,23 @@ def candidates(bodies, *, valid=None, length=10):
     body = jax.tree.map(lambda leaf: leaf.reshape(B, K, *leaf.shape[1:]), flat)
     title = jax.tree.map(np.zeros_like, body)
     return Candidates(
-        block_ids=np.zeros((B, K), np.int32), blocks=Blocks(title=title, body=body),
-        is_null=np.zeros((B, K), bool), is_valid=np.ones((B, K), bool) if valid is None else np.array(valid))
+        block_ids=np.zeros((B, K), np.int32),
+        blocks=Blocks(title=title, body=body),
+        is_null=np.zeros((B, K), bool),
+        is_valid=np.ones((B, K), bool) if valid is None else np.array(valid),
+    )
 
 
 def swap(x, z, spans, *, probability=1.0, max_masks=4, seed=0):
-    return swap_facts(x, z, spans, rng=np.random.default_rng(seed), probability=probability,
-                      max_masks=max_masks, mask_id=MASK)
+    return swap_facts(
+        x,
+        z,
+        spans,
+        rng=np.random.default_rng(seed),
+        probability=probability,
+        max_masks=max_masks,
+        mask_id=MASK,
+    )
 
 
 def query(swapped, b):
@@ -96,13 +107,25 @@ CANNOT = {
     "only in one that is not valid": (one(), candidates([[[20, SEP]]], valid=[[False]]), OTHER),
     "only as the beginning of a longer word": (one(), candidates([[[20, 41, SEP]]]), OTHER),
     "the targets are not one run": (
-        one((CLS, MASK, 10, MASK, SEP), (1, 3), (20, 21)), candidates([[[20, 21, SEP]]]), OTHER),
+        one((CLS, MASK, 10, MASK, SEP), (1, 3), (20, 21)),
+        candidates([[[20, 21, SEP]]]),
+        OTHER,
+    ),
     "the masked run begins inside a word": (
-        one((CLS, 10, MASK, SEP), (2,), (41,)), candidates([[[10, 41, SEP]]]), OTHER),
+        one((CLS, 10, MASK, SEP), (2,), (41,)),
+        candidates([[[10, 41, SEP]]]),
+        OTHER,
+    ),
     "there is no other span of that kind": (
-        one(), candidates([[[20, SEP]]]), pool(span(20), span(30), kinds=[0, 1])),
+        one(),
+        candidates([[[20, SEP]]]),
+        pool(span(20), span(30), kinds=[0, 1]),
+    ),
     "the new masks do not fit the query": (
-        one((CLS, 10, MASK, SEP), (2,), length=4), candidates([[[20, SEP]]]), pool(span(20), span(30, 31))),
+        one((CLS, 10, MASK, SEP), (2,), length=4),
+        candidates([[[20, SEP]]]),
+        pool(span(20), span(30, 31)),
+    ),
 }
 
 

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from realm_jax.text.word_cache import WordCache
 
 # Blanks, punctuation, accents, control and format characters, scripts without blanks, surrogate pairs.
-HARD = (" \t\n\r\x00\x0b\x1c\x85\xa0\u200b\u3000\xad.,-'[]_$aZ9\u00e9\u0301\u0130\u00df\u4e2d\u0e01\ud55c"
-        "\u2013\u2026\ufb01\U0001f600")
+HARD = (
+    " \t\n\r\x00\x0b\x1c\x85\xa0\u200b\u3000\xad.,-'[]_$aZ9\u00e9\u0301\u0130\u00df\u4e2d\u0e01\ud55c"
+    "\u2013\u2026\ufb01\U0001f600"
+)
 WHOLE = ["the king of Paris", "[MASK]", "unable", "x" * 130]
 text = st.text(st.sampled_from(HARD), max_size=24) | st.text(st.characters(codec="utf-8"), max_size=12)
 texts = st.lists(text | st.sampled_from(WHOLE), max_size=6)

@@ -1,0 +1,107 @@
+"""Sources: files, folders, TFDS."""
+
+import gzip
+import json
+import subprocess
+import sys
+
+import pytest
+
+from realm_jax.data.records import Document, Fields, parse_document
+from realm_jax.data.sources import open_source
+from realm_jax.errors import ConfigError, CorpusError
+
+
+def test_lines_are_counted_with_the_blank_ones_and_positions_grow(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"a": 1}\n\n  \n{"b": 2}')
+    source = open_source(path)
+    found = list(source.records())
+    assert [(r.line, json.loads(r.data)) for r in found] == [(1, {"a": 1}), (4, {"b": 2})]
+    assert found[-1].position == source.total == path.stat().st_size
+    assert list(source.records()) == found  # again from the start
+
+
+def test_gzip_gives_the_same_lines(tmp_path):
+    lines = b"".join(b'{"n": %d}\n' % i for i in range(1000))
+    (tmp_path / "a.jsonl").write_bytes(lines)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines))
+    plain, packed = (list(open_source(tmp_path / name).records()) for name in ("a.jsonl", "a.jsonl.gz"))
+    assert [(r.line, r.data) for r in plain] == [(r.line, r.data) for r in packed]
+
+
+@pytest.mark.parametrize("cut", [15, 400])
+def test_a_cut_off_gzip_file_is_an_error_with_its_place(tmp_path, cut):
+    lines = b"".join(b'{"n": %d}\n' % (i * 7919) for i in range(1000))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines)[:cut])
+    with pytest.raises(CorpusError, match="read to its end.*a.jsonl.gz"):
+        list(open_source(tmp_path / "a.jsonl.gz").records())
+
+
+def test_a_folder_of_text(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "b.txt").write_bytes("\u00e9t\u00e9".encode())
+    (tmp_path / "sub" / "a.txt").write_bytes(b"\xff")
+    (tmp_path / "ignored.md").write_bytes(b"no")
+    source = open_source(tmp_path)
+    good, bad = (parse_document(raw, Fields()) for raw in source.records())
+    assert good == Document("b.txt", "b", "\u00e9t\u00e9")
+    assert bad.reason == "invalid_utf8" and bad.file.endswith("a.txt")
+
+
+def test_what_is_no_source(tmp_path):
+    with pytest.raises(CorpusError, match="JSONL file, a folder"):
+        open_source(tmp_path / "absent.jsonl")
+    with pytest.raises(CorpusError, match=".txt"):
+        open_source(tmp_path)
+    with pytest.raises(ConfigError, match="split"):
+        open_source("tfds:wiki40b/en")
+
+
+WRITE_TFDS = """
+import sys
+import numpy as np
+import tensorflow_datasets as tfds
+
+class TinyDocuments(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+    def _info(self):
+        text = tfds.features.Text()
+        features = tfds.features.FeaturesDict({"title": text, "text": text, "id": np.int64})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+    def _split_generators(self, download):
+        return {"train": self._generate_examples()}
+    def _generate_examples(self):
+        for i in range(4):
+            yield i, {"title": f"T{i}", "text": f"Caf\u00e9 {i}.", "id": i}
+
+TinyDocuments(data_dir=sys.argv[1], file_format="array_record").download_and_prepare()
+"""
+
+
+@pytest.fixture(scope="module")
+def tfds_folder(tmp_path_factory):
+    """A dataset of four examples in ArrayRecord files, as TFDS writes them.
+
+    Written by a script of its own: TFDS looks for the files round the module that a builder is in.
+    """
+    pytest.importorskip("tensorflow_datasets", reason="the package tensorflow-datasets is not installed")
+    folder = tmp_path_factory.mktemp("tfds")
+    subprocess.run([sys.executable, "-c", WRITE_TFDS, str(folder)], check=True, capture_output=True)
+    return folder
+
+
+def test_tfds_by_name(tfds_folder):
+    source = open_source("tfds:tiny_documents:train", tfds_dir=tfds_folder)
+    documents = {parse_document(raw, Fields()) for raw in source.records()}
+    assert documents == {Document(str(i), f"T{i}", f"Caf\u00e9 {i}.") for i in range(4)}
+    assert source.total == 4 and source.unit == "examples"
+    assert (
+        list(open_source("tfds:tiny_documents:train[:2]", tfds_dir=tfds_folder).records())[-1].position == 2
+    )
+
+
+@pytest.mark.parametrize("name", ["tfds:no_such_dataset:train", "tfds:tiny_documents:validation"])
+def test_tfds_names_that_are_not_there(tfds_folder, name):
+    with pytest.raises(CorpusError, match=name):
+        open_source(name, tfds_dir=tfds_folder)
