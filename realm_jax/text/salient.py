@@ -171,31 +171,52 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Ordinary words that often stand at a sentence's start, or are capitalised in headings.
-STOP_WORDS = _words("""
-    a about above according across actually additionally after afterwards again against all almost alone
-    along already also although always am among an and another any anyone anything apart approximately are
-    around article articles as aside at away back based be because been before behind being below beside
-    besides best better between beyond born both built but by came can cannot certain chapter citation
-    could critical critics currently day days despite did do does done down due during each earlier early
-    eight either else elsewhere episode especially even eventually ever every everyone everything example
-    except experts few figure finally first five following for formed former formerly founded four from
-    further furthermore given had half has have having he hence her here hers herself him himself his
-    history how however hundreds i if in including indeed initially inside instead into is it its itself
-    just lack large last late later latter least less let like likewise little located long made mainly
-    many may maybe me meanwhile men mid might millions mine modern more moreover most mostly much must my
-    myself named near nearly neither never nevertheless new next nine no nobody none nonetheless nor not
-    notably note notes nothing now nowadays of off officially often old on once one only onto opposite or
-    originally other others otherwise our ours out outside over overall own part people perhaps plot
-    previously prior probably rather recent recently references researchers respectively roughly same
-    scholars scientists season second section see seven several shall she shortly should similar similarly
-    simply since six so some someone something sometimes soon source specifically still subsequently such
-    table ten than thank that the their theirs them then there thereafter therefore these they third this
-    those though thousands three through throughout thus to today together too total toward towards
-    traditionally twelve twice two typically under unless unlike until up upon us used using usually
-    various very via volume was we well were what whatever when whenever where whereas wherever whether
-    which while who whoever whole whom whose why will with within without women work works would year
-    years yes yet you your
+# Frequent names that end like adverbs or participles.
+NAMES_LIKE_ADVERBS = _words("""
+    italy sicily thessaly july emily lily sally molly billy kelly willy holly polly reilly connolly beijing
+    nanjing boeing wyoming reading sterling irving fleming harding goering ming xiaoping keating alfred fred
+    ted ned wilfred manfred mildred ahmed mohammed muhammed mohamed hamed reed winifred
+    """)
+# Words that are no part of a name at its ends, though a sentence or heading may capitalise them.
+FUNCTION_WORDS = _words("""
+    a about above across additionally after afterwards again against all along alongside already also
+    although always among amongst an and another any apart are around as aside at away be because been
+    before behind being below beneath beside besides between beyond born both but by can cannot could
+    despite did do does due during each either else even every except few for former formerly from further
+    furthermore given had has have having he hence her here hers herself him himself his how however i if
+    in including indeed instead into is it its itself later latter least less let many me meanwhile might
+    mine more moreover most mostly much must my neither never nevertheless no none nonetheless nor not of
+    often on once only onto or other others otherwise our ours over per perhaps rather same several shall
+    she should similarly simply since so some sometimes soon still subsequently such than that the their
+    theirs them themselves then there therefore these they this those though through throughout thus to
+    today together too toward towards under unless unlike until up upon usually very via was we well were
+    what whatever when whenever where whereas wherever whether which whichever while whilst who whoever
+    whom whose why with within without would yes yet you your
+    """)
+# With them, words that are no name on their own.
+ORDINARY_WORDS = FUNCTION_WORDS | _words("""
+    according actually additional afterward almost alone alternative altogether am ancient animals annual
+    anyone anything approximately archaeologists areas article articles artists attempts average back
+    based best better built came certain changes chapter children citation cities close commercial common
+    concerns construction contemporary contrary countries critical criticism critics current currently
+    data day days deep details differences different direct done down earlier early economic effective
+    effects efforts eight eleven elsewhere episode especially estimates eventually ever everyone
+    everything evidence example examples exceptions experts extensive external famous far figure finally
+    first five following formal formed founded four fourteen free good government groups guest half heavy
+    high historians historical history human hundreds important independent individual individuals
+    information initial initially inside internal just key known lack large larger last late legal life
+    like likewise little local located locations long low made mainly major may maybe members men mid
+    millions minor modern multiple myself named near nearby nearly new next nine nobody notable notably
+    note notes nothing now nowadays numerous off official officially officials old one opponents opposite
+    opposition originally out outside overall own part parts past people plans plot political popular
+    previous previously primary principal prior private probably production prominent proper proponents
+    public rainfall rapid recent recently references regardless regional regular religious reports
+    researchers respectively reviewers roughly scenes scholars scientists season second section see
+    serious set seven shortly significant similar six sixteen small smaller someone something sometime
+    source special specific specifically strong students studies subsequent table taken teachers
+    temperatures ten tensions thank thanks thereafter things third thirteen thousands three time total
+    traditional traditionally true twelve twenty twice two typical typically unable used using various
+    volume weeks whole widespread will women work works worldwide written year years
     """)
 
 
@@ -215,13 +236,12 @@ def _entities(text: str, taken: bytearray) -> list[tuple[int, int]]:
         if not words:
             continue
         if len(words) == 1:
-            word = words[0].lower()
-            if len(word) == 1 or word in STOP_WORDS:
+            word = words[0] if _is_acronym(words[0]) else words[0].lower()
+            if len(word) == 1 or word in ORDINARY_WORDS:
                 continue
             if _opens_sentence(text, start):
                 lowered = lowered if lowered is not None else frozenset(text.split())
-                # Adverbs and participles open sentences more often than names that look like them.
-                if word in lowered or (word.endswith(("ly", "ing", "ed")) and text.count(words[0]) == 1):
+                if word in lowered or (_looks_ordinary(word) and text.count(words[0]) == 1):
                     continue
         found.append((start, stop))
     return found
@@ -248,5 +268,17 @@ def _opens_sentence(text: str, start: int) -> bool:
     return _SENTENCE_BEFORE.search(text, max(0, start - 8), start) is not None
 
 
+def _looks_ordinary(word: str) -> bool:
+    """Say whether a word is probably an adverb or participle, which open sentences more often than names."""
+    return word.endswith(("ly", "ing", "ed")) and word not in NAMES_LIKE_ADVERBS
+
+
 def _plain(word: str) -> bool:
-    return word.lower() in STOP_WORDS or not word[0].isalnum() or word[0].islower()
+    """Say whether a word at the end of a run is none of the name."""
+    if word[0].islower() or not word[0].isalnum():
+        return True
+    return word.lower() in FUNCTION_WORDS and not _is_acronym(word)
+
+
+def _is_acronym(word: str) -> bool:
+    return len(word) > 1 and word.isupper()

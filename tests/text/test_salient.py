@@ -60,8 +60,12 @@ def test_numbers_leave_the_unit_out(text, numbers):
         ("However, it failed. Although It did.", []),
         ("Bacteria live here, and bacteria die.", []),  # the same word in lower case: no name
         ("Quickly he ran.", []),  # an adverb opens the sentence
-        ("Italy won. Then Italy lost.", ["Italy", "Italy"]),
+        ("Italy won. Then Kelly lost.", ["Italy", "Kelly"]),
+        ("Welding failed. They saw Welding again.", ["Welding", "Welding"]),
         ("the Constitution of March 1824", ["Constitution"]),
+        ("In New York, the First World War ended.", ["New York", "First World War"]),
+        ("The US and US Steel in The Hague", ["US", "US Steel", "Hague"]),
+        ("Many High School Musical fans; In Paris The", ["High School Musical", "Paris"]),
         ("with \u00c9lodie \u00d6zil", ["\u00c9lodie \u00d6zil"]),
         ("a war in France\nGermany won", ["France", "Germany"]),
     ],
