@@ -206,7 +206,12 @@ class Config:
     ict: IctConfig = field(default_factory=IctConfig)
     read: RealmConfig = field(
         default_factory=lambda: RealmConfig(
-            steps=10_000, weights="uniform", swap_probability=1.0, candidates=1, evidence_pool=20, oversample=3
+            steps=10_000,
+            weights="uniform",
+            swap_probability=1.0,
+            candidates=1,
+            evidence_pool=20,
+            oversample=3,
         )
     )
     realm: RealmConfig = field(default_factory=RealmConfig)

@@ -29,7 +29,10 @@ class ExactIndex:
         """Find the k best blocks of each query; see `Index.search`."""
         most = min(k, self._rows)
         scores, rows = exact_top_k(
-            jnp.asarray(query_embeddings), self._embeddings, jnp.int32(self._count), k=most,
+            jnp.asarray(query_embeddings),
+            self._embeddings,
+            jnp.int32(self._count),
+            k=most,
             rows_per_block=self._rows,
         )
         fill = ((0, 0), (0, k - most))

@@ -47,7 +47,9 @@ class IndexManifest:
             return cls(**values)
         except (ValueError, KeyError, TypeError) as error:
             raise IndexFault(
-                f"an index manifest is JSON of format {FORMAT}", got=str(error), remedy="Build the index again."
+                f"an index manifest is JSON of format {FORMAT}",
+                got=str(error),
+                remedy="Build the index again.",
             ) from error
 
 

@@ -62,7 +62,9 @@ def open_version(root: Path, version: int, *, corpus_hash: str) -> tuple[Index, 
     folder = version_folder(root, version)
     if not (folder / MANIFEST).is_file():
         raise IndexFault(
-            f"version {version} must be in {root}", got=f"versions {versions(root)}", remedy="Build the index again."
+            f"version {version} must be in {root}",
+            got=f"versions {versions(root)}",
+            remedy="Build the index again.",
         )
     manifest = IndexManifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
     if manifest.corpus_hash != corpus_hash:

@@ -31,9 +31,7 @@ class CandidateSearch:
       null_block: put the null block first.
     """
 
-    def __init__(
-        self, embed: EmbedQueries, corpus: Corpus, *, candidates: int, extra: int, null_block: bool
-    ):
+    def __init__(self, embed: EmbedQueries, corpus: Corpus, *, candidates: int, extra: int, null_block: bool):
         self._embed, self._corpus = embed, corpus
         self._candidates, self._extra, self._null_block = candidates, extra, null_block
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -93,7 +92,9 @@ def build_version(
             remedy="It starts again when the run is resumed.",
         )
     index = ENGINES[engine].build(embeddings)
-    sample = np.random.default_rng(0).choice(len(embeddings), min(recall_sample, len(embeddings)), replace=False)
+    sample = np.random.default_rng(0).choice(
+        len(embeddings), min(recall_sample, len(embeddings)), replace=False
+    )
     recall = measure_recall(index, embeddings, embeddings[np.sort(sample)], k=recall_k)
     check_recall(recall, k=recall_k, floor=recall_floor, engine=engine)
     manifest = IndexManifest(
@@ -118,35 +119,33 @@ def load_version(root: Path, version: int, *, corpus: Corpus) -> IndexVersion:
 
 
 class LiveIndex:
-    """The version in use, how old it is, and what replacing the one before changed.
+    """The version in use, and how old it is.
 
     Args:
       version: the first version.
-      compare: `(old, new)` to the values logged when a version is adopted.
       clock: seconds now.
     """
 
-    def __init__(
-        self,
-        version: IndexVersion,
-        *,
-        compare: Callable[[IndexVersion, IndexVersion], Mapping[str, float]],
-        clock: Callable[[], float] = time.monotonic,
-    ):
-        self.current, self._compare, self._clock = version, compare, clock
+    def __init__(self, version: IndexVersion, *, clock: Callable[[], float] = time.monotonic):
+        self.current, self._clock = version, clock
         self._snapshot_seconds = clock()
         self._changes: dict[str, float] = {}
         self.adopted = 0
 
-    def adopt(self, version: IndexVersion, *, seconds: float) -> None:
-        """Search this version from now on; its snapshot was taken `seconds` ago."""
-        self._changes = {**self._compare(self.current, version), "refresh_seconds": seconds}
-        self.current = version
+    def adopt(self, version: IndexVersion, *, seconds: float, changes: Mapping[str, float]) -> None:
+        """Search this version from now on.
+
+        Args:
+          version: the new version.
+          seconds: time since its snapshot was taken.
+          changes: what it changed, logged until the next one is adopted.
+        """
+        self.current, self._changes = version, {**changes, "refresh_seconds": seconds}
         self._snapshot_seconds = self._clock() - seconds
         self.adopted += 1
 
-    def values(self, step: int) -> dict[str, Any]:
-        """Return what is logged: version, staleness in steps and seconds, cost of the last staleness."""
+    def values(self, step: int) -> dict[str, float]:
+        """Return what is logged: version, staleness in steps and seconds, what the last adoption changed."""
         return {
             "index_version": self.current.version,
             "index_adopted": self.adopted,

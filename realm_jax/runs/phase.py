@@ -178,7 +178,9 @@ def run_phase(
         checkpoints.close()
         writer.close()
         if should_stop():
-            raise SystemExit(f"{phase.name}: stopped at step {int(state.step)}; run the command again to resume")
+            raise SystemExit(
+                f"{phase.name}: stopped at step {int(state.step)}; run the command again to resume"
+            )
     return log.latest
 
 
@@ -207,5 +209,7 @@ def check_same_run(record: Mapping[str, Any], *, name: str, config: Config) -> N
 def _differences(saved: Any, wanted: Any, where: str = "") -> list[str]:
     if isinstance(saved, dict) and isinstance(wanted, dict):
         keys = {*saved, *wanted}
-        return [d for k in keys for d in _differences(saved.get(k), wanted.get(k), f"{where}.{k}".lstrip("."))]
+        return [
+            d for k in keys for d in _differences(saved.get(k), wanted.get(k), f"{where}.{k}".lstrip("."))
+        ]
     return [] if saved == wanted else [where]

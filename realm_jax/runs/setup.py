@@ -49,6 +49,20 @@ def resolve(config: Config, corpus: Corpus) -> Config:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=vocab_size))
 
 
+def check_vocabulary(text: Corpus, corpus: Corpus) -> None:
+    """Refuse two corpora of different vocabularies.
+
+    Raises:
+      ConfigError: their wordpieces differ.
+    """
+    if text.tokenizer.content_hash != corpus.tokenizer.content_hash:
+        raise ConfigError(
+            "text and corpus must share their vocabulary",
+            got=f"{text.path} and {corpus.path} with different ones",
+            remedy=f"Prepare the text with --tokenizer {corpus.path}.",
+        )
+
+
 def models_of(config: Config) -> Models:
     """Build the models of a resolved config."""
     part = config.model
@@ -102,7 +116,9 @@ def save_config(config: Config, workdir: Path) -> None:
 
 
 def _first_difference(found: Any, wanted: Any) -> str:
-    left, right = (dict(jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_shape)) for tree in (found, wanted))
+    left, right = (
+        dict(jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_shape)) for tree in (found, wanted)
+    )
     for path in sorted({*left, *right}, key=str):
         if left.get(path) != right.get(path):
             name = jax.tree_util.keystr(path, simple=True, separator=".")

@@ -43,7 +43,9 @@ def ict_loss(
     """
     query_key, block_key = _keys(key, 2)
     queries = models.embed_query(params, single(batch.query), dropout_key=query_key)
-    blocks = models.embed_block(params, block_tokens(batch.blocks, length=block_length), dropout_key=block_key)
+    blocks = models.embed_block(
+        params, block_tokens(batch.blocks, length=block_length), dropout_key=block_key
+    )
     log_prob = in_batch_log_prob(queries, blocks, batch.block_ids)
     rows = jnp.float32(queries.shape[0])
     loss = -jnp.sum(jnp.diagonal(log_prob))
@@ -227,7 +229,9 @@ def reader_spans(
     """
     joint = joint_tokens(batch.question, candidates.blocks.body, length=joint_length)
     width = models.reader.max_span_width
-    allowed = span_allowed(body_mask(batch.question, candidates.blocks.body, length=joint_length), max_width=width)
+    allowed = span_allowed(
+        body_mask(batch.question, candidates.blocks.body, length=joint_length), max_width=width
+    )
     scores = models.span_scores(params, joint, dropout_key=key)
     offset = batch.question.length[:, None, None]
     correct = span_matches(

@@ -1,0 +1,239 @@
+"""REALM pre-training with a live refresher, and the reading warm-up before it."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from realm_jax.config import Config, RealmConfig
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.streams import masked_stream
+from realm_jax.index.store import prune
+from realm_jax.models.build import Models
+from realm_jax.ops.marginal import MARGINALS
+from realm_jax.ops.relevance import retrieval_log_prob, uniform_log_prob
+from realm_jax.refresh.refresher import Refresher, Snapshot
+from realm_jax.refresh.workers import WORKERS
+from realm_jax.runs.candidates import CandidateSearch, query_embedder
+from realm_jax.runs.live_index import (
+    IndexVersion,
+    LiveIndex,
+    block_embedder,
+    build_version,
+    load_version,
+)
+from realm_jax.runs.phase import Phase, check_same_run, read_record, run_phase
+from realm_jax.runs.reading import evidence_first, holds_target
+from realm_jax.runs.refreshing import RefreshHook
+from realm_jax.runs.setup import check_vocabulary, initial_params, models_of, resolve, save_config
+from realm_jax.text.swap import swap_facts
+from realm_jax.train.checkpoint import Checkpoints
+from realm_jax.train.steps import realm_loss
+from realm_jax.types import Candidates, MaskedBatch, Params
+
+INDEX_FOLDER = "index"
+WEIGHTS = {"retrieval": retrieval_log_prob, "uniform": uniform_log_prob}
+
+
+class RealmInputs:
+    """Turn a batch of masked texts into the step's inputs: candidates found, facts swapped.
+
+    Args:
+      search: finds candidates; asked for `pool` of them where evidence comes first.
+      live: the index in use.
+      settings: the phase.
+      text: corpus of the masked texts; gives the replacements.
+      candidates: K of the step.
+      max_masks: M.
+      seed: of the swaps; the swap of step s depends on (seed, s) alone.
+    """
+
+    def __init__(
+        self,
+        search: CandidateSearch,
+        live: LiveIndex,
+        *,
+        settings: RealmConfig,
+        text: Corpus,
+        candidates: int,
+        max_masks: int,
+        seed: int,
+    ):
+        self._search, self._live, self._settings = search, live, settings
+        self._candidates, self._max_masks, self._seed = candidates, max_masks, seed
+        self._tokenizer = text.tokenizer
+        self._pool = text.span_pool() if settings.swap_probability > 0 else None
+
+    def __call__(self, step: int, params: Params, batch: MaskedBatch) -> tuple[MaskedBatch, Candidates]:
+        """Return the batch and its candidates `[B, K]`."""
+        candidates = self._search(params, self._live.current.index, batch.query, batch.origin)
+        if self._settings.evidence_pool:
+            evidence = holds_target(batch, candidates, self._tokenizer)
+            batch, candidates = evidence_first(
+                batch, candidates, evidence, rows=self._settings.batch_size, keep=self._candidates
+            )
+        if self._pool is None:
+            return batch, candidates
+        rng = np.random.default_rng([self._seed, step])
+        if rng.random() >= self._settings.swap_probability:
+            return batch, candidates
+        swapped = swap_facts(
+            batch,
+            candidates,
+            self._pool,
+            rng=rng,
+            probability=1.0,
+            max_masks=self._max_masks,
+            mask_id=self._tokenizer.mask_id,
+        )
+        return swapped.batch, swapped.candidates
+
+
+def run_realm(
+    config: Config,
+    workdir: Path,
+    *,
+    phase_name: str = "realm",
+    start_from: Path | None = None,
+    stop_at: int | None = None,
+) -> dict[str, float]:
+    """Train retriever and encoder together, or, as phase `read`, warm the encoder up.
+
+    Args:
+      config: the experiment; `config.realm` or `config.read` is the phase.
+      workdir: folder of the run; resumed if it holds a checkpoint.
+      phase_name: `realm` or `read`.
+      start_from: run folder to take parameters from; None starts from fresh ones.
+      stop_at: stop after this step.
+
+    Returns:
+      The last logged values.
+
+    Source: REALM, section 3.
+    """
+    settings: RealmConfig = {"realm": config.realm, "read": config.read}[phase_name]
+    corpus = Corpus.open(config.corpus)
+    text = Corpus.open(config.text) if config.text else corpus
+    check_vocabulary(text, corpus)
+    config = resolve(config, corpus)
+    save_config(config, workdir)
+    models = models_of(config)
+    params = initial_params(models, seed=config.seed, start_from=start_from)
+    candidates = settings.candidates or config.shapes.candidates
+    embed_queries = query_embedder(models)
+    search = CandidateSearch(
+        embed_queries,
+        corpus,
+        candidates=settings.evidence_pool or candidates,
+        extra=config.index.extra,
+        null_block=config.shapes.null_block and not settings.evidence_pool,
+    )
+    texts = partial(
+        masked_stream,
+        text,
+        query_length=config.shapes.query_length,
+        max_masks=config.shapes.max_masks,
+        masker=settings.masker,
+        same_corpus=text.content_hash == corpus.content_hash,
+        seed=config.seed,
+    )
+    refresher, live = open_index(config, workdir, phase_name, models, params, corpus, settings)
+    probes = next(texts(batch_size=config.refresh.probes))
+    refresh = RefreshHook(
+        refresher,
+        live,
+        tower=models.block_tower,
+        root=workdir / INDEX_FOLDER,
+        probe=lambda params: np.asarray(embed_queries(params, probes.query)),
+        probe_k=candidates,
+        keep_checkpoints=settings.keep_checkpoints,
+    )
+    inputs = RealmInputs(
+        search,
+        live,
+        settings=settings,
+        text=text,
+        candidates=candidates,
+        max_masks=config.shapes.max_masks,
+        seed=config.seed,
+    )
+    loss = partial(
+        realm_loss,
+        models=models,
+        block_length=config.shapes.block_length,
+        joint_length=config.shapes.joint_length,
+        marginal_loss=MARGINALS[settings.marginal],
+        weigh=WEIGHTS[settings.weights],
+    )
+    phase = Phase(
+        name=phase_name,
+        settings=settings,
+        loss=loss,
+        learning_rates=learning_rates(settings, models),
+        stream=texts(batch_size=settings.batch_size * settings.oversample),
+        inputs=inputs,
+        hooks=[refresh],
+        extra=refresh.values,
+        record=refresh.record,
+        pending=refresh.pending,
+    )
+    try:
+        return run_phase(phase, params, config=config, workdir=workdir, stop_at=stop_at)
+    finally:
+        refresher.close()
+
+
+def learning_rates(settings: RealmConfig, models: Models) -> dict[str, float]:
+    """Choose what a phase trains: with uniform weights the encoder alone, else the retriever too."""
+    rates = {"encoder": settings.optimizer.learning_rate}
+    if settings.weights == "retrieval":
+        retriever_rate = settings.retriever_learning_rate or settings.optimizer.learning_rate
+        rates |= dict.fromkeys((models.query_tower, models.block_tower), retriever_rate)
+    return rates
+
+
+def open_index(
+    config: Config,
+    workdir: Path,
+    phase_name: str,
+    models: Models,
+    params: Params,
+    corpus: Corpus,
+    settings: RealmConfig,
+) -> tuple[Refresher[IndexVersion], LiveIndex]:
+    """Build the first version of the index, or open the one a checkpoint names and go on with its refresh.
+
+    Raises:
+      CheckpointError: the checkpoint is of another phase or config.
+    """
+    root = workdir / INDEX_FOLDER
+    build = partial(
+        build_version,
+        embed=block_embedder(models, block_length=config.shapes.block_length),
+        corpus=corpus,
+        root=root,
+        engine=config.index.engine,
+        batch_size=config.index.embed_batch_size,
+        recall_k=config.index.recall_k,
+        recall_floor=config.index.recall_floor,
+        recall_sample=config.index.recall_sample,
+    )
+    refresher = Refresher(
+        build,
+        WORKERS[config.refresh.worker](),
+        every=config.refresh.every if settings.weights == "retrieval" else 0,
+        lag=config.refresh.lag if config.refresh.adoption == "at_lag" else None,
+        retries=config.refresh.retries,
+    )
+    block_params = {models.block_tower: params[models.block_tower]}
+    record = read_record(workdir)
+    if record is None:
+        prune(root, keep=set())
+        return refresher, LiveIndex(build(block_params, 0, lambda: False))
+    check_same_run(record, name=phase_name, config=config)
+    live = LiveIndex(load_version(root, record["index_version"], corpus=corpus))
+    live.adopted = record["index_adopted"]
+    if record["pending_step"] is not None:
+        snapshot = Checkpoints(workdir).restore_pending(block_params)
+        refresher.resume(Snapshot(record["pending_step"], snapshot))
+    return refresher, live
