@@ -60,6 +60,8 @@ class ModelConfig:
     span_hidden_size: int = 256
     span_norm_eps: float = 1e-3
     max_span_width: int = 10  # tokens
+    pooling: Literal["pooler", "cls", "mean"] = "pooler"  # what the embedder makes of a row's states
+    normalize: bool = False  # scale embeddings to length 1
     dtype: Literal["float32", "bfloat16"] = "float32"  # compute; parameters are float32
 
 
@@ -154,7 +156,7 @@ class QaConfig(PhaseConfig):
     steps: int = 20_000
     batch_size: int = 16
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=1e-5))
-    loss: Literal["marginal", "orqa"] = "marginal"
+    loss: Literal["marginal", "orqa", "emdr2", "pdist"] = "marginal"
     candidates: int = 5
     max_answers: int = 8  # answer spans kept a block
 

@@ -74,6 +74,8 @@ def models_of(config: Config) -> Models:
         span_hidden_size=part.span_hidden_size,
         span_norm_eps=part.span_norm_eps,
         max_span_width=part.max_span_width,
+        pooling=part.pooling,
+        normalize=part.normalize,
     )
 
 

@@ -1,0 +1,67 @@
+"""The lexical baseline: BM25 (Robertson and Zaragoza 2009) by the library bm25s."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from bm25s import BM25
+from bm25s.stopwords import STOPWORDS_EN_PLUS
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.text.answers import words
+from realm_jax.types import NO_BLOCK, Search
+
+STOPWORDS = frozenset(STOPWORDS_EN_PLUS)
+
+
+class LexicalIndex:
+    """Words of title and body of every block; built by `LexicalIndex.build`.
+
+    Args:
+      bm25: the library's index.
+      count: N.
+    """
+
+    def __init__(self, bm25: BM25, count: int):
+        self._bm25, self._count = bm25, count
+
+    @classmethod
+    def build(cls, corpus: Corpus) -> "LexicalIndex":
+        """Index the words of a corpus, in memory."""
+        texts = (corpus.text(block_id) for block_id in range(len(corpus)))
+        bm25 = BM25(k1=0.9, b=0.4)  # the usual values for passages
+        bm25.index([terms(f"{text.title} {text.body}") for text in texts], show_progress=False)
+        return cls(bm25, len(corpus))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def search_texts(self, texts: Sequence[str], k: int) -> Search:
+        """Find the k best blocks of each text.
+
+        Args:
+          texts: B questions or sentences.
+          k: how many.
+
+        Returns:
+          Scores and ids `[B, k]`, best first, ties by lower id; a block that shares no word with the text is
+          never found, and rows with fewer are filled with NO_BLOCK and -inf.
+        """
+        scores = np.full((len(texts), k), -np.inf, np.float32)
+        block_ids = np.full((len(texts), k), NO_BLOCK, np.int32)
+        known = self._bm25.vocab_dict
+        for row, text in enumerate(texts):
+            query = [term for term in terms(text) if term in known]
+            if not query:
+                continue
+            all_scores = self._bm25.get_scores(query)
+            most = min(k, self._count)
+            least = np.partition(all_scores, self._count - most)[self._count - most]
+            found = np.flatnonzero((all_scores >= least) & (all_scores > 0))
+            found = found[np.lexsort((found, -all_scores[found]))][:k]
+            scores[row, : len(found)], block_ids[row, : len(found)] = all_scores[found], found
+        return Search(scores=scores, block_ids=block_ids)
+
+
+def terms(text: str) -> list[str]:
+    """Split a text into the words that are searched: lower-cased, without accents and stop words."""
+    return [word for word in words(text) if word not in STOPWORDS]
