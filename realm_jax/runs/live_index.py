@@ -20,6 +20,8 @@ from realm_jax.models.build import Models
 from realm_jax.ops.rows import block_tokens
 from realm_jax.types import Array, Blocks, Params
 
+INDEX_FOLDER = "index"  # in a run folder
+
 EmbedBlocks = Callable[[Params, Blocks], Array]  # (parameters, blocks [b, ...]) -> float32 [b, D]
 
 

@@ -16,6 +16,7 @@ from realm_jax.refresh.refresher import Refresher, Snapshot
 from realm_jax.refresh.workers import WORKERS
 from realm_jax.runs.candidates import CandidateSearch, query_embedder
 from realm_jax.runs.live_index import (
+    INDEX_FOLDER,
     IndexVersion,
     LiveIndex,
     block_embedder,
@@ -31,7 +32,6 @@ from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.steps import realm_loss
 from realm_jax.types import Candidates, MaskedBatch, Params
 
-INDEX_FOLDER = "index"
 WEIGHTS = {"retrieval": retrieval_log_prob, "uniform": uniform_log_prob}
 
 

@@ -19,6 +19,7 @@ from realm_jax.models.build import Models
 from realm_jax.models.knowledge_encoder import gold_log_prob
 from realm_jax.ops.contrastive import in_batch_log_prob
 from realm_jax.ops.marginal import null_log_prob, retrieval_utility, token_marginal
+from realm_jax.ops.open_qa import QaLoss
 from realm_jax.ops.relevance import relevance_score
 from realm_jax.ops.rows import block_tokens, joint_tokens, single
 from realm_jax.ops.spans import span_allowed, span_matches
@@ -165,44 +166,45 @@ def qa_loss(
     key: Array | None,
     batch: QuestionBatch,
     candidates: Candidates,
+    block_embeddings: Array,
     *,
     models: Models,
-    block_length: int,
     joint_length: int,
-    answer_loss: Callable[..., tuple[Array, Array, dict[str, tuple[Array, Array]]]],
+    answer_loss: QaLoss,
 ) -> tuple[Array, Metrics]:
-    """Compute the loss of open-domain QA fine-tuning.
+    """Compute the loss of open-domain QA fine-tuning, the blocks' embeddings being those of the index.
 
     Args:
       params: all parts, by name.
       key: dropout key; None turns dropout off.
       batch: questions and where their answers stand.
       candidates: `[B, K, ...]`.
+      block_embeddings: float32 `[B, K, D]`, the candidates' rows of the index; the query embedder alone moves.
       models: the models.
-      block_length: tokens of a block as the embedder reads it.
       joint_length: tokens of question and block as the reader reads them.
       answer_loss: one of `ops.open_qa.QA_LOSSES`.
 
     Returns:
       Loss in nats per question with an answer, float32 `[]`, and metrics.
 
-    Source: REALM, section 3.2; ORQA, section 5.
+    Source: REALM, section 3.2 and 4.2 (the index is not refreshed in fine-tuning); ORQA, section 5.
     """
     retriever_key, reader_key = _keys(key, 2)
-    scores = retrieval_scores(
-        params, retriever_key, batch.question, candidates, models=models, block_length=block_length
-    )
+    queries = models.embed_query(params, single(batch.question), dropout_key=retriever_key)
     spans, correct = reader_spans(
         params, reader_key, batch, candidates, models=models, joint_length=joint_length
     )
     loss, count, extras = answer_loss(
         span_scores=spans,
-        relevance=scores,
+        relevance=relevance_score(queries, block_embeddings),
         span_correct=correct,
         has_answer=batch.has_answer,
         is_valid=candidates.is_valid,
     )
-    return loss / jnp.maximum(count, 1.0), {"loss": (loss, count), **extras}
+    retrieved = jnp.any(batch.has_answer & candidates.is_valid, axis=-1).astype(jnp.float32)
+    rows = jnp.float32(retrieved.shape[0])
+    metrics = {"loss": (loss, count), "retrieved": (jnp.sum(retrieved), rows), **extras}
+    return loss / jnp.maximum(count, 1.0), metrics
 
 
 def reader_spans(
