@@ -1,14 +1,16 @@
 """Per-question values to means with intervals, over all questions and by source."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 ALL = "all"
 
 
-class Tally(NamedTuple):
+@dataclass(frozen=True)
+class Tally:
     """A mean as sum and count, and its 95% bootstrap interval."""
 
     total: float
@@ -60,9 +62,7 @@ def tally(values: np.ndarray) -> Tally | None:
     return Tally(float(known.sum()), len(known), *bootstrap_interval(known))
 
 
-def tally_by_source(
-    values: Mapping[str, np.ndarray], sources: Sequence[str]
-) -> dict[str, dict[str, Tally]]:
+def tally_by_source(values: Mapping[str, np.ndarray], sources: Sequence[str]) -> dict[str, dict[str, Tally]]:
     """Tally each metric over all questions, over each source, and over the sources that share a prefix.
 
     Args:

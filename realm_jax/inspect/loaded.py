@@ -1,0 +1,253 @@
+"""A trained run, opened for use: parameters, corpus, index, compiled functions of one batch shape."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from realm_jax.config import Config, from_dict
+from realm_jax.data.corpus import Corpus
+from realm_jax.errors import CheckpointError
+from realm_jax.evaluate.lexical import LexicalIndex
+from realm_jax.index.manifest import IndexManifest
+from realm_jax.index.store import MANIFEST, version_folder, versions
+from realm_jax.models.build import Models
+from realm_jax.ops.open_qa import SPAN_LOG_PROBS, best_spans
+from realm_jax.ops.relevance import retrieval_log_prob
+from realm_jax.ops.rows import joint_tokens
+from realm_jax.progress import reporter
+from realm_jax.runs.candidates import EmbedQueries, query_embedder
+from realm_jax.runs.live_index import (
+    INDEX_FOLDER,
+    IndexVersion,
+    block_embedder,
+    build_version,
+    load_version,
+)
+from realm_jax.runs.setup import models_of, resolve
+from realm_jax.train.checkpoint import Checkpoints
+from realm_jax.train.steps import reader_spans, retrieval_scores
+from realm_jax.types import Array, Candidates, MaskedBatch, Params, QuestionBatch, Rows
+
+# (parameters, questions [B], candidates [B, K], relevance [B, K]) -> best span of each and its p
+ReadSpans = Callable[[Params, Rows, Candidates, Array], tuple[Array, Array]]
+# (parameters, masked texts [B], candidates [B, K]) -> log p(z|x) [B, K], word logits [B, K, M, V]
+ReadWords = Callable[[Params, MaskedBatch, Candidates], tuple[Array, Array]]
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What a run folder holds, ready to answer. Make it with `open_run`.
+
+    The index is opened, or built where there is none, when it is first asked for.
+    """
+
+    folder: Path
+    phase: str  # of the checkpoint: import, ict, read, realm or qa
+    step: int
+    recorded_version: int | None  # version of the index the checkpoint was saved with
+    config: Config
+    corpus: Corpus
+    models: Models
+    params: Params  # all parts, on the device
+    batch_size: int  # rows of every compiled call
+    fresh_index: bool
+    own_corpus: bool  # the corpus is the one the config names
+
+    @cached_property
+    def version(self) -> IndexVersion:
+        """The index over the corpus."""
+        root, version = find_version(self)
+        if version is not None:
+            return load_version(root, version, corpus=self.corpus)
+        return build_index(self, root)
+
+    @cached_property
+    def lexical(self) -> LexicalIndex:
+        """The BM25 index over the corpus."""
+        return LexicalIndex.build(self.corpus)
+
+    @cached_property
+    def embed_queries(self) -> EmbedQueries:
+        """Compiled: embed queries."""
+        return query_embedder(self.models)
+
+    @cached_property
+    def read_spans(self) -> ReadSpans:
+        """Compiled: the best span of each candidate."""
+        return jax.jit(
+            partial(
+                _read_spans,
+                models=self.models,
+                joint_length=self.config.shapes.joint_length,
+                span_log_prob=SPAN_LOG_PROBS[self.config.qa.loss],
+            )
+        )
+
+    @cached_property
+    def read_words(self) -> ReadWords:
+        """Compiled: log p(z|x) and the words at the masked positions."""
+        return jax.jit(
+            partial(
+                _read_words,
+                models=self.models,
+                block_length=self.config.shapes.block_length,
+                joint_length=self.config.shapes.joint_length,
+            )
+        )
+
+    def batches(self, count: int) -> Iterator[tuple[np.ndarray, int]]:
+        """Cut `count` rows into batches of one size.
+
+        Yields:
+          Row numbers int `[batch_size]`, the last one repeated as padding, and how many of them are real.
+        """
+        for start in range(0, count, self.batch_size):
+            rows = np.arange(start, start + self.batch_size)
+            yield np.minimum(rows, count - 1), min(self.batch_size, count - start)
+
+
+def open_run(
+    folder: Path,
+    *,
+    corpus: Path | None = None,
+    batch_size: int = 8,
+    step: int | None = None,
+    fresh_index: bool = False,
+) -> LoadedRun:
+    """Open the newest checkpoint of a run, on whatever devices this machine has.
+
+    Args:
+      folder: the run's folder.
+      corpus: prepared corpus to search; None takes the one in the run's config.
+      batch_size: rows of every compiled call; answers do not depend on it.
+      step: which checkpoint; None is the newest.
+      fresh_index: do not be content with an index older than the parameters: embed the corpus anew.
+
+    Raises:
+      CheckpointError: the folder holds no checkpoint, or there is no corpus to search.
+      CorpusError: the corpus cannot be opened.
+      ConfigError: the corpus has another vocabulary than the run.
+    """
+    checkpoints = Checkpoints(folder)
+    record = checkpoints.record(step=step)
+    config: Config = from_dict(Config, record["config"])
+    path = corpus or (Path(config.corpus) if config.corpus else None)
+    if path is None:
+        raise CheckpointError(
+            "a run is used with a corpus to search",
+            got=f"none in the config of {folder}",
+            remedy="Name a prepared corpus with --corpus.",
+        )
+    opened = Corpus.open(path)
+    config = resolve(config, opened)
+    found = checkpoints.latest() if step is None else step
+    assert found is not None  # restoring the record has made sure
+    params = jax.tree.map(jnp.asarray, checkpoints.restore_params(step=step))
+    checkpoints.close()
+    return LoadedRun(
+        folder=folder,
+        phase=record["phase"],
+        step=found,
+        recorded_version=record.get("index_version"),
+        config=config,
+        corpus=opened,
+        models=models_of(config),
+        params=params,
+        batch_size=batch_size,
+        fresh_index=fresh_index,
+        own_corpus=not config.corpus or path.resolve() == Path(config.corpus).resolve(),
+    )
+
+
+def find_version(run: LoadedRun) -> tuple[Path, int | None]:
+    """Find the index that goes with the parameters and the corpus.
+
+    An index of exactly these parameters is best. The one the checkpoint was saved with comes next: it may be
+    a little older, unless the phase leaves the block embedder alone. Any other would be of other parameters.
+
+    Returns:
+      Folder of the versions and the version, or None where it has to be built there.
+    """
+    root = run.folder / INDEX_FOLDER
+    foreign = run.folder / f"{INDEX_FOLDER}-{run.corpus.content_hash[:12]}"
+    fixed = run.phase in ("read", "qa")  # phases that do not train the block embedder
+    wanted = [run.step]
+    if run.recorded_version is not None and (fixed or not run.fresh_index):
+        wanted.append(run.recorded_version)
+    for place in (root, foreign):
+        for version in wanted:
+            if version in versions(place) and _corpus_of(place, version) == run.corpus.content_hash:
+                return place, version
+    return (root if run.own_corpus else foreign), None
+
+
+def build_index(run: LoadedRun, root: Path) -> IndexVersion:
+    """Embed the corpus with the run's parameters and publish the index in a folder of versions."""
+    settings, tower = run.config.index, run.models.block_tower
+    with reporter(f"embed {run.corpus.path}", len(run.corpus), unit="blocks") as progress:
+        return build_version(
+            {tower: run.params[tower]},
+            run.step,
+            lambda: False,
+            embed=block_embedder(run.models, block_length=run.config.shapes.block_length),
+            corpus=run.corpus,
+            root=root,
+            engine=settings.engine,
+            batch_size=settings.embed_batch_size,
+            recall_k=settings.recall_k,
+            recall_floor=settings.recall_floor,
+            recall_sample=settings.recall_sample,
+            progress=progress.update,
+        )
+
+
+def _corpus_of(root: Path, version: int) -> str:
+    text = (version_folder(root, version) / MANIFEST).read_text(encoding="utf-8")
+    return IndexManifest.from_json(text).corpus_hash
+
+
+def _read_spans(
+    params: Params,
+    question: Rows,
+    candidates: Candidates,
+    relevance: Array,
+    *,
+    models: Models,
+    joint_length: int,
+    span_log_prob: Callable[..., Array],
+) -> tuple[Array, Array]:
+    """Return each candidate's best span int32 `[B, K]`, a row of the span table, and its probability."""
+    none = jnp.zeros((*candidates.is_valid.shape, 1), jnp.int32)
+    batch = QuestionBatch(
+        question=question,
+        answer_starts=none,
+        answer_stops=none,
+        answer_mask=none > 0,
+        has_answer=jnp.zeros_like(candidates.is_valid),
+    )
+    scores, _ = reader_spans(params, None, batch, candidates, models=models, joint_length=joint_length)
+    log_prob = span_log_prob(span_scores=scores, relevance=relevance, is_valid=candidates.is_valid)
+    # Every candidate's own best span: the best of all is among them.
+    _, spans, probability = best_spans(log_prob.reshape(-1, 1, log_prob.shape[-1]))
+    return spans.reshape(relevance.shape), probability.reshape(relevance.shape)
+
+
+def _read_words(
+    params: Params,
+    batch: MaskedBatch,
+    candidates: Candidates,
+    *,
+    models: Models,
+    block_length: int,
+    joint_length: int,
+) -> tuple[Array, Array]:
+    """Return log p(z|x) float32 `[B, K]` and word logits float32 `[B, K, M, V]`."""
+    scores = retrieval_scores(params, None, batch.query, candidates, models=models, block_length=block_length)
+    joint = joint_tokens(batch.query, candidates.blocks.body, length=joint_length)
+    logits = models.word_logits(params, joint, batch.target_positions)
+    return retrieval_log_prob(scores, candidates.is_valid), logits

@@ -1,0 +1,112 @@
+"""Search the corpus for any text: with the run's own index, by BM25, or not at all."""
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import jax
+import numpy as np
+
+from realm_jax.data.corpus import BlockText
+from realm_jax.errors import ConfigError
+from realm_jax.index.retriever import retrieve_candidates
+from realm_jax.inspect.loaded import LoadedRun
+from realm_jax.text.packing import framed, pack_rows
+from realm_jax.types import NO_BLOCK, Candidates, Rows, Search
+
+RetrieverName = Literal["model", "bm25", "null"]
+
+
+def text_rows(run: LoadedRun, texts: Sequence[str]) -> Rows:
+    """Tokenise texts as [CLS] text [SEP], "[MASK]" being the special token; longer ones lose their end.
+
+    Returns:
+      Rows `[B, L]`, L being the run's query length.
+    """
+    tokenizer, length = run.corpus.tokenizer, run.config.shapes.query_length
+    encodings = tokenizer.encode_batch(list(texts))
+    return pack_rows(
+        [framed(e.ids, length=length, cls_id=tokenizer.cls_id, sep_id=tokenizer.sep_id) for e in encodings],
+        length=length,
+    )
+
+
+def search(run: LoadedRun, texts: Sequence[str], *, retriever: RetrieverName, k: int) -> Search:
+    """Find the k best blocks of each text.
+
+    Args:
+      run: the run.
+      texts: B questions or sentences.
+      retriever: `model` (the run's embedder and index), `bm25`, or `null`, which finds nothing.
+      k: how many.
+
+    Returns:
+      Scores and ids `[B, k]`.
+
+    Raises:
+      ConfigError: another retriever.
+    """
+    if retriever not in get_args(RetrieverName):
+        raise ConfigError(
+            f"a retriever is one of {', '.join(get_args(RetrieverName))}",
+            got=retriever,
+            remedy="Choose one of them.",
+        )
+    if retriever == "null":
+        shape = (len(texts), k)
+        return Search(
+            scores=np.full(shape, -np.inf, np.float32), block_ids=np.full(shape, NO_BLOCK, np.int32)
+        )
+    if retriever == "bm25":
+        return run.lexical.search_texts(texts, k)
+    return search_rows(run, text_rows(run, texts), k=k)
+
+
+def search_rows(run: LoadedRun, rows: Rows, *, k: int) -> Search:
+    """Find the k best blocks of tokenised texts `[B, L]` with the run's embedder and index."""
+    found = []
+    for numbers, real in run.batches(len(rows.length)):
+        batch = jax.tree.map(lambda leaf, numbers=numbers: leaf[numbers], rows)
+        embeddings = np.asarray(run.embed_queries(run.params, batch))
+        found.append(run.version.index.search(embeddings, k))
+        found[-1] = jax.tree.map(lambda leaf, real=real: leaf[:real], found[-1])
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+
+
+def read_candidates(run: LoadedRun, found: Search, *, count: int) -> tuple[Candidates, np.ndarray]:
+    """Choose the blocks that are read: the best ones, without duplicates.
+
+    Args:
+      run: the run.
+      found: search results `[B, k]`.
+      count: K.
+
+    Returns:
+      Candidates `[B, K]` and their scores float32 `[B, K]`, 0 where a candidate is not valid. A row for which
+      nothing was found reads the null block.
+    """
+    origin = np.full(len(found.block_ids), NO_BLOCK, np.int32)
+    candidates = retrieve_candidates(found, run.corpus, candidates=count, origin=origin, null_block=False)
+    chosen = candidates.block_ids
+    same = (chosen[:, :, None] == found.block_ids[:, None, :]) & (chosen[:, :, None] != NO_BLOCK)
+    scores = np.where(same, found.scores[:, None, :], -np.inf).max(axis=2)
+    empty = ~candidates.is_valid.any(axis=1)
+    is_null, is_valid = np.array(candidates.is_null), np.array(candidates.is_valid)
+    is_null[empty, 0] = is_valid[empty, 0] = True
+    scores = np.where(np.isfinite(scores), scores, 0.0).astype(np.float32)
+    return Candidates(candidates.block_ids, candidates.blocks, is_null, is_valid), scores
+
+
+def retrieve(
+    run: LoadedRun, text: str, *, retriever: RetrieverName = "model", k: int = 5
+) -> list[tuple[float, int, BlockText]]:
+    """Search the corpus for one text.
+
+    Returns:
+      Score, block id and text of at most k blocks, best first.
+    """
+    found = search(run, [text], retriever=retriever, k=k)
+    return [
+        (float(score), block_id, run.corpus.text(block_id))
+        for score, block_id in zip(found.scores[0], found.block_ids[0].tolist(), strict=True)
+        if block_id != NO_BLOCK
+    ]
