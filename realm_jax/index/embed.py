@@ -1,10 +1,12 @@
 """Embed all blocks of a corpus, short ones with short ones."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from realm_jax.errors import IndexFault, RefreshError
 from realm_jax.types import NO_BLOCK, Blocks, Rows
 
 
@@ -31,30 +33,60 @@ def embed_blocks(
 
     Args:
       embed_fn: blocks `[batch_size, ...]` to `[batch_size, D]`.
-      corpus: the blocks.
+      corpus: the blocks; at least one.
       batch_size: rows a call; the last batch is filled with null blocks.
       length_multiple: body widths are rounded up to multiples of this, so that few programs compile.
-      should_stop: asked before each batch; True ends early.
+      should_stop: asked before each batch.
       progress: told how many blocks are done.
 
     Returns:
       float32 `[N, D]` in block order.
+
+    Raises:
+      IndexFault: an embedding is not finite.
+      RefreshError: it was asked to stop.
     """
     order = np.argsort(corpus.lengths(), kind="stable")
-    out: np.ndarray | None = None
+    out = np.zeros((0, 0), np.float32)
+    waiting: tuple[np.ndarray, Any] | None = None  # computed by the device while the next batch is gathered
     for start in range(0, len(order), batch_size):
         if should_stop():
-            break
+            raise RefreshError(
+                "the embedding of a corpus runs to its last block",
+                got=f"a request to stop after {start} of {len(order)} blocks",
+                remedy="It starts again when the run is resumed.",
+            )
         ids = order[start : start + batch_size]
-        padded = np.full(batch_size, NO_BLOCK, np.int64)
-        padded[: len(ids)] = ids
-        blocks = corpus.gather(padded)
-        body = blocks.body
-        width = min(-(-int(body.length.max()) // length_multiple) * length_multiple, body.ids.shape[1])
-        cut = blocks.replace(body=Rows(ids=body.ids[:, :width], length=body.length))
-        rows = np.asarray(embed_fn(cut), np.float32)[: len(ids)]
-        if out is None:
-            out = np.zeros((len(order), rows.shape[1]), np.float32)
-        out[ids] = rows
-        progress(start + len(ids))
-    return out if out is not None else np.zeros((0, 0), np.float32)
+        result = embed_fn(_batch(corpus, ids, batch_size=batch_size, length_multiple=length_multiple))
+        if waiting is None:
+            out = np.zeros((len(order), result.shape[1]), np.float32)
+        else:
+            _store(out, *waiting)
+        waiting = ids, result
+        progress(start)
+    if waiting is not None:
+        _store(out, *waiting)
+    progress(len(order))
+    return out
+
+
+def _batch(corpus: BlockSource, ids: np.ndarray, *, batch_size: int, length_multiple: int) -> Blocks:
+    """Gather `[batch_size, ...]` blocks, their bodies cut to the multiple that holds the longest."""
+    padded = np.full(batch_size, NO_BLOCK, np.int64)
+    padded[: len(ids)] = ids
+    blocks = corpus.gather(padded)
+    body = blocks.body
+    width = min(-(-int(body.length.max()) // length_multiple) * length_multiple, body.ids.shape[1])
+    return replace(blocks, body=Rows(ids=body.ids[:, :width], length=body.length))
+
+
+def _store(out: np.ndarray, ids: np.ndarray, result: Any) -> None:
+    rows = np.asarray(result, np.float32)[: len(ids)]
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        raise IndexFault(
+            "block embeddings are finite",
+            got=f"NaN or infinity in {int((~finite).sum())} of a batch, block {ids[~finite][0]} first",
+            remedy="The parameters have diverged: go back to an earlier checkpoint, lower the learning rate.",
+        )
+    out[ids] = rows

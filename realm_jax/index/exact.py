@@ -6,7 +6,9 @@ import numpy as np
 from realm_jax.ops.topk import exact_top_k
 from realm_jax.types import Search
 
+# Together they bound the scores in memory at once to 64 MiB, however many queries and blocks there are.
 ROWS_PER_BLOCK = 1 << 14
+QUERIES_PER_CALL = 1 << 10
 
 
 class ExactIndex:
@@ -26,17 +28,22 @@ class ExactIndex:
         return self._count
 
     def search(self, query_embeddings: np.ndarray, k: int) -> Search:
-        """Find the k best blocks of each query; see `Index.search`."""
-        most = min(k, self._rows)
+        """Find the k best blocks of each query; see `Index.search`. Ties go to the lower id."""
+        queries = np.asarray(query_embeddings, np.float32)
+        if len(queries) <= QUERIES_PER_CALL:
+            return Search(*self._search(queries, k))
+        # One program for every part, the last one included.
+        padded = np.pad(queries, ((0, -len(queries) % QUERIES_PER_CALL), (0, 0)))
+        parts = [self._search(part, k) for part in padded.reshape(-1, QUERIES_PER_CALL, queries.shape[1])]
+        scores, block_ids = (np.concatenate(side)[: len(queries)] for side in zip(*parts, strict=True))
+        return Search(scores=scores, block_ids=block_ids)
+
+    def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         scores, rows = exact_top_k(
-            jnp.asarray(query_embeddings),
+            jnp.asarray(queries),
             self._embeddings,
             jnp.int32(self._count),
-            k=most,
+            k=k,
             rows_per_block=self._rows,
         )
-        fill = ((0, 0), (0, k - most))
-        return Search(
-            scores=np.pad(np.asarray(scores), fill, constant_values=-np.inf),
-            block_ids=np.pad(np.asarray(rows), fill, constant_values=-1),
-        )
+        return np.asarray(scores), np.asarray(rows)

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from realm_jax.errors import MissingExtra
+from realm_jax.errors import IndexFault, MissingExtra
 from realm_jax.types import NO_BLOCK, Search
 
+ASSETS = "scann_assets.pbtxt"  # ScaNN's list of its files
+PICKLE = "scann_docids.pkl"  # written by ScaNN for named rows, which are not used here
 BRUTE_FORCE_BELOW = 20_000  # blocks; under this a tree costs recall and saves nothing that can be felt
 
 
@@ -54,10 +56,12 @@ class ScannIndex:
 
     def search(self, query_embeddings: np.ndarray, k: int) -> Search:
         """Find the k best blocks of each query; see `Index.search`."""
-        queries = np.asarray(query_embeddings, np.float32)
+        queries = np.ascontiguousarray(query_embeddings, np.float32)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         block_ids = np.full((len(queries), k), NO_BLOCK, np.int32)
         most = min(k, self._count)
+        if not most or not len(queries):  # ScaNN refuses both
+            return Search(scores=scores, block_ids=block_ids)
         ids, found = self._searcher.search_batched(
             queries, final_num_neighbors=most, pre_reorder_num_neighbors=max(2 * most, 200)
         )
@@ -90,7 +94,11 @@ def build_scann(embeddings: np.ndarray) -> ScannIndex:
     if settings.leaves == 0:
         return ScannIndex(builder.score_brute_force().build(), len(rows))
     sample = min(len(rows), 250_000)
-    builder = builder.tree(settings.leaves, settings.leaves_to_search, training_sample_size=sample)
+    # ScaNN draws random centres with another seed each time; k-means++ gives the same tree for the same
+    # embeddings, which a reproducible run needs, and a better one.
+    builder = builder.tree(
+        settings.leaves, settings.leaves_to_search, training_sample_size=sample, random_init=False
+    )
     builder = builder.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(settings.reorder)
     return ScannIndex(builder.build(), len(rows))
 
@@ -101,7 +109,21 @@ def load_scann(folder: Path, count: int) -> ScannIndex:
     Args:
       folder: where it was written.
       count: N.
+
+    Raises:
+      IndexFault: files are missing, or there is one that ScaNN would run as a program.
+      MissingExtra: ScaNN has no wheel for this platform.
     """
+    if not (folder / ASSETS).is_file():
+        raise IndexFault(
+            f"a saved ScaNN index holds {ASSETS}", got=f"none in {folder}", remedy="Build the index again."
+        )
+    if (folder / PICKLE).exists():
+        raise IndexFault(
+            "a published index holds no pickle: loading one can run any program",
+            got=str(folder / PICKLE),
+            remedy="This project never writes that file: find out where the folder comes from.",
+        )
     return ScannIndex(_scann().load_searcher(str(folder)), count)
 
 

@@ -1,6 +1,10 @@
-"""Versions of an index on disk: written aside, complete when renamed into place."""
+"""Versions of an index on disk: written aside, complete when renamed into place.
+
+One process publishes into a folder at a time; others may read from it meanwhile.
+"""
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,13 +19,15 @@ from realm_jax.index.protocol import Index
 MANIFEST = "manifest.json"
 EMBEDDINGS = "embeddings.npy"
 ASIDE = ".writing-"
+REPLACED = ".replaced-"
+_VERSION = re.compile(rf"(?:{re.escape(REPLACED)})?v(\d{{8,}})")
 
 
 def publish(root: Path, embeddings: np.ndarray, index: Index, manifest: IndexManifest) -> Path:
-    """Write a version; readers see all of it or nothing.
+    """Write a version; readers see all of it or nothing, whenever this is cut short.
 
     Args:
-      root: folder of the versions; made if missing.
+      root: folder of the versions; made if missing. What an earlier crash left in it is deleted.
       embeddings: float32 `[N, D]`.
       index: built from them.
       manifest: written last.
@@ -30,18 +36,23 @@ def publish(root: Path, embeddings: np.ndarray, index: Index, manifest: IndexMan
       The folder of the version. A version that is there already is replaced.
     """
     root.mkdir(parents=True, exist_ok=True)
+    _tidy(root)
     aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=root))
+    target = version_folder(root, manifest.version)
+    old = _replaced(target)
     try:
         np.save(aside / EMBEDDINGS, np.asarray(embeddings, np.float32))
         ENGINES[manifest.engine].save(index, aside)
         (aside / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-        target = version_folder(root, manifest.version)
-        if target.exists():
-            shutil.rmtree(target)
-        os.rename(aside, target)
+        _flush(aside)
+        if target.exists():  # stays readable under its other name until the new one is in place
+            target.rename(old)
+        aside.rename(target)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        _tidy(root)
         raise
+    _flush(root)
+    shutil.rmtree(old, ignore_errors=True)
     return target
 
 
@@ -57,9 +68,10 @@ def open_version(root: Path, version: int, *, corpus_hash: str) -> tuple[Index, 
       The index, its embeddings float32 `[N, D]` (memory-mapped), and its manifest.
 
     Raises:
-      IndexFault: it is missing, incomplete, or of another corpus.
+      IndexFault: it is missing, damaged, of an unknown engine, or of another corpus.
     """
-    folder = version_folder(root, version)
+    target = version_folder(root, version)
+    folder = target if target.exists() else _replaced(target)
     if not (folder / MANIFEST).is_file():
         raise IndexFault(
             f"version {version} must be in {root}",
@@ -73,30 +85,91 @@ def open_version(root: Path, version: int, *, corpus_hash: str) -> tuple[Index, 
             got=f"corpus {corpus_hash[:12]} for an index of {manifest.corpus_hash[:12]}",
             remedy="Give the corpus of the run, or build the index again.",
         )
-    embeddings = np.load(folder / EMBEDDINGS, mmap_mode="r")
-    if embeddings.shape != (manifest.count, manifest.dimension):
+    if manifest.engine not in ENGINES:
         raise IndexFault(
-            f"{EMBEDDINGS} must have the shape its manifest says",
-            got=f"{embeddings.shape} for {(manifest.count, manifest.dimension)}",
-            remedy="Build the index again.",
+            f"an index is of one of the engines {', '.join(ENGINES)}",
+            got=manifest.engine,
+            remedy="Build the index again, or use the version of this package that wrote it.",
         )
+    embeddings = _map_embeddings(folder / EMBEDDINGS, shape=(manifest.count, manifest.dimension))
     return ENGINES[manifest.engine].load(embeddings, folder), embeddings, manifest
 
 
 def versions(root: Path) -> list[int]:
     """List the complete versions, oldest first."""
-    return sorted(int(path.parent.name[1:]) for path in root.glob(f"v*/{MANIFEST}"))
+    names = (_VERSION.fullmatch(path.parent.name) for path in root.glob(f"*/{MANIFEST}"))
+    return sorted({int(name[1]) for name in names if name})
 
 
 def prune(root: Path, *, keep: set[int]) -> None:
-    """Delete the versions that are not to be kept, and what a crash left half-written."""
+    """Delete versions that nothing needs any more.
+
+    Args:
+      root: folder of the versions.
+      keep: versions that stay. Newer ones than all of these stay too: a refresh in flight may just have
+        published one.
+    """
+    newest = max(keep, default=None)
     for version in versions(root):
-        if version not in keep:
-            shutil.rmtree(version_folder(root, version))
-    for leftover in root.glob(f"{ASIDE}*"):
-        shutil.rmtree(leftover)
+        if version not in keep and (newest is None or version < newest):
+            target = version_folder(root, version)
+            for folder in (target, _replaced(target)):
+                if folder.exists():
+                    _delete(folder)
 
 
 def version_folder(root: Path, version: int) -> Path:
     """Name the folder of a version."""
     return root / f"v{version:08d}"
+
+
+def _delete(folder: Path) -> None:
+    """Delete a version at once for its readers: it loses its name first."""
+    nameless = folder.with_name(ASIDE + folder.name)
+    shutil.rmtree(nameless, ignore_errors=True)
+    folder.rename(nameless)
+    shutil.rmtree(nameless, ignore_errors=True)
+
+
+def _replaced(target: Path) -> Path:
+    return target.with_name(REPLACED + target.name)
+
+
+def _tidy(root: Path) -> None:
+    """Undo what a publication that was cut short has left."""
+    for leftover in root.glob(f"{ASIDE}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for old in root.glob(f"{REPLACED}*"):
+        target = old.with_name(old.name.removeprefix(REPLACED))
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(target)
+
+
+def _flush(folder: Path) -> None:
+    """Write a folder and the files in it through to the disk, so that a power cut keeps their order."""
+    for path in (*(p for p in folder.iterdir() if p.is_file()), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _map_embeddings(path: Path, *, shape: tuple[int, int]) -> np.ndarray:
+    try:
+        embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise IndexFault(
+            f"a version holds its embeddings in {EMBEDDINGS}",
+            got=f"{type(error).__name__}: {error}",
+            remedy="Build the index again.",
+        ) from error
+    if embeddings.shape != shape or embeddings.dtype != np.float32:
+        raise IndexFault(
+            f"{EMBEDDINGS} is float32 of the shape its manifest says",
+            got=f"{embeddings.dtype} {embeddings.shape} for {shape}",
+            remedy="Build the index again.",
+        )
+    return embeddings

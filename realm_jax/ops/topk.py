@@ -22,8 +22,8 @@ def exact_top_k(
       queries: float32 `[B, D]`.
       embeddings: float32 `[N, D]`; N is a multiple of `rows_per_block`.
       count: int32 `[]`; rows from here on are padding and never found.
-      k: how many; at most `rows_per_block`.
-      rows_per_block: rows scored at a time.
+      k: how many.
+      rows_per_block: rows scored at a time; B times this many scores are in memory at once.
 
     Returns:
       float32 `[B, k]` scores and int32 `[B, k]` rows; -inf and -1 where there are fewer than k rows.
@@ -35,10 +35,11 @@ def exact_top_k(
 
     def merge(best: tuple[Array, Array], numbered: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
         number, rows = numbered
-        scores = jnp.einsum("bd,nd->bn", queries, rows, preferred_element_type=jnp.float32)
+        # Full precision: accelerators multiply float32 in fewer bits unless told, and near ties would swap.
+        scores = jnp.einsum("bd,nd->bn", queries, rows, precision=jax.lax.Precision.HIGHEST)
         ids = number * rows_per_block + jnp.arange(rows_per_block, dtype=jnp.int32)
         scores = jnp.where(jnp.broadcast_to(ids, scores.shape) < count, scores, -jnp.inf)
-        found, place = jax.lax.top_k(scores, k)
+        found, place = jax.lax.top_k(scores, min(k, rows_per_block))
         # Earlier rows stand first, and top_k keeps the first of equals, so ties go to the lower row.
         scores = jnp.concatenate([best[0], found], axis=1)
         ids = jnp.concatenate([best[1], jnp.where(jnp.isneginf(found), -1, ids[place])], axis=1)

@@ -67,7 +67,6 @@ class Refresher(Generic[Built]):
         self._future: Future[Built] | None = None
         self._started = 0.0
         self._failures = 0
-        self.adopted = 0  # versions handed out
         self.skipped = 0  # refreshes that were due while one was still running
 
     def after_step(self, step: int, params: Params) -> Adopted[Built] | None:
@@ -89,7 +88,7 @@ class Refresher(Generic[Built]):
                 # A copy: the step that follows reuses the buffers of its state.
                 self.resume(Snapshot(step, jax.tree.map(lambda leaf: np.array(leaf), params)))
                 if adopted is None and self._lag is None:
-                    adopted = self._adopt(step)
+                    adopted = self._adopt(step)  # an inline worker is done already
             else:
                 self.skipped += 1
         return adopted
@@ -113,16 +112,16 @@ class Refresher(Generic[Built]):
         )
 
     def _adopt(self, step: int) -> Adopted[Built] | None:
-        snapshot, future = self._snapshot, self._future
-        if snapshot is None or future is None:
-            return None
-        due = future.done() if self._lag is None else step >= snapshot.step + self._lag
-        if not due:
-            return None
-        error = future.exception()  # waits under at_lag
-        if error is not None:
+        while (snapshot := self._snapshot) is not None and (future := self._future) is not None:
+            due = future.done() if self._lag is None else step >= snapshot.step + self._lag
+            if not due:
+                return None
+            error = future.exception()  # waits under at_lag
+            if error is None:
+                self._snapshot = self._future = None
+                return Adopted(snapshot.step, future.result(), self._clock() - self._started)
             self._failures += 1
-            if self._failures > self._retries:
+            if self._failures > self._retries or not isinstance(error, Exception):
                 self._snapshot = self._future = None
                 raise RefreshError(
                     f"a refresh must succeed within {self._retries + 1} tries",
@@ -130,7 +129,4 @@ class Refresher(Generic[Built]):
                     remedy="The cause is above; the index in use was not touched.",
                 ) from error
             self._submit(snapshot)
-            return self._adopt(step) if self._lag is not None else None
-        self._snapshot = self._future = None
-        self.adopted += 1
-        return Adopted(snapshot.step, future.result(), self._clock() - self._started)
+        return None

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol
 
+from realm_jax.errors import RefreshError
+
 Job = Callable[[Callable[[], bool]], Any]  # told how to ask whether it should stop
 
 
@@ -12,7 +14,11 @@ class Worker(Protocol):
     """Runs one job at a time."""
 
     def submit(self, job: Job) -> "Future[Any]":
-        """Start a job; the one before must be done."""
+        """Start a job; the one before must be done.
+
+        Raises:
+          RefreshError: it is not, or the worker is closed.
+        """
         ...
 
     def close(self) -> None:
@@ -23,14 +29,22 @@ class Worker(Protocol):
 class InlineWorker:
     """Run each job at once, in the caller."""
 
+    def __init__(self) -> None:
+        self._closed = False
+
     def submit(self, job: Job) -> "Future[Any]":
-        """Run the job; its result or its exception is in the future."""
+        """Run the job; its result or its exception is in the future. What is no Exception passes through."""
+        _check_free(closed=self._closed, busy=False)
         future: Future[Any] = Future()
-        _run(job, lambda: False, future)
+        try:
+            future.set_result(job(lambda: self._closed))
+        except Exception as error:
+            future.set_exception(error)
         return future
 
     def close(self) -> None:
-        """Do nothing: no job outlives `submit`."""
+        """Take no more jobs; none outlives `submit`."""
+        self._closed = True
 
 
 class ThreadWorker:
@@ -44,15 +58,19 @@ class ThreadWorker:
         self._join_seconds = join_seconds
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._future: Future[Any] | None = None
 
     def submit(self, job: Job) -> "Future[Any]":
         """Start the job and return at once."""
-        future: Future[Any] = Future()
+        busy = self._future is not None and not self._future.done()
+        _check_free(closed=self._stop.is_set(), busy=busy)
+        self._future = Future()
+        # A daemon: a job that hangs must not keep the process from ending.
         self._thread = threading.Thread(
-            target=_run, args=(job, self._stop.is_set, future), name="refresher", daemon=True
+            target=_run, args=(job, self._stop.is_set, self._future), name="refresher", daemon=True
         )
         self._thread.start()
-        return future
+        return self._future
 
     def close(self) -> None:
         """Ask the job to stop and wait for it, a bounded time."""
@@ -62,13 +80,21 @@ class ThreadWorker:
 
 
 def _run(job: Job, should_stop: Callable[[], bool], future: "Future[Any]") -> None:
-    future.set_running_or_notify_cancel()
     try:
         result = job(should_stop)
     except BaseException as error:  # carried over: the trainer raises it with this traceback
         future.set_exception(error)
     else:
         future.set_result(result)
+
+
+def _check_free(*, closed: bool, busy: bool) -> None:
+    if closed or busy:
+        raise RefreshError(
+            "a worker takes one job at a time, until it is closed",
+            got="a job for a closed worker" if closed else "a second job",
+            remedy="Wait for the result of the first, or make another worker.",
+        )
 
 
 WORKERS: dict[str, Callable[[], Worker]] = {"inline": InlineWorker, "thread": ThreadWorker}
