@@ -1,0 +1,68 @@
+"""ScaNN: its tree finds enough and is the same every time; nothing is run from a folder."""
+
+import builtins
+import sys
+
+import numpy as np
+import pytest
+
+from realm_jax.errors import IndexFault, MissingExtra
+from realm_jax.index.manifest import measure_recall
+from realm_jax.index.scann import BRUTE_FORCE_BELOW, build_scann, load_scann, settings_for
+from tests.index.fake import clustered
+
+
+@pytest.fixture
+def needs_scann():
+    pytest.importorskip("scann", reason="ScaNN has no wheel for this platform")
+
+
+@pytest.mark.parametrize("count", [BRUTE_FORCE_BELOW, 1_000_000, 13_353_718])
+def test_a_tree_is_searched_in_part(count):
+    settings = settings_for(count)
+    assert settings.leaves**2 == pytest.approx(count, rel=0.01)
+    assert 0 < settings.leaves_to_search <= settings.leaves / 8
+
+
+def test_few_blocks_are_searched_without_a_tree():
+    assert settings_for(BRUTE_FORCE_BELOW - 1).leaves == 0
+
+
+def test_the_tree_finds_nearly_all_is_the_same_every_time_and_survives_saving(needs_scann, tmp_path):
+    embeddings, queries = clustered(BRUTE_FORCE_BELOW, centres=300), clustered(64, centres=300, seed=1)
+    first, second = build_scann(embeddings), build_scann(embeddings)
+    assert measure_recall(first, embeddings, queries, k=10) > 0.95
+    first.save(tmp_path)
+    wanted = first.search(queries, 10)
+    for other in (second, load_scann(tmp_path, len(embeddings))):
+        found = other.search(queries, 10)
+        np.testing.assert_array_equal(found.block_ids, wanted.block_ids)
+        np.testing.assert_array_equal(found.scores, wanted.scores)
+    many = first.search(queries[:2], BRUTE_FORCE_BELOW)
+    assert not np.isnan(many.scores).any() and (np.isneginf(many.scores) == (many.block_ids < 0)).all()
+
+
+def test_a_folder_without_an_index_is_refused(tmp_path):
+    with pytest.raises(IndexFault, match="Build the index again"):
+        load_scann(tmp_path, 3)
+
+
+def test_a_pickle_in_the_folder_is_never_loaded(needs_scann, tmp_path):
+    build_scann(clustered(10)).save(tmp_path)
+    (tmp_path / "scann_docids.pkl").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    with pytest.raises(IndexFault, match="no pickle"):
+        load_scann(tmp_path, 10)
+
+
+def test_another_platform_is_told_the_alternative(monkeypatch):
+    real = builtins.__import__
+
+    def without_scann(name, *args, **kwargs):
+        if name.startswith("scann"):
+            raise ImportError(f"No module named {name!r}")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_scann)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(MissingExtra, match=r"Linux only, .* on darwin\. Use --index\.engine exact"):
+        build_scann(clustered(10))
