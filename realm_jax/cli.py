@@ -1,0 +1,82 @@
+"""The command line: finds the command, prints its help or its error."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+
+class Command(NamedTuple):
+    """One command; its module is imported when it is called."""
+
+    module: str  # in realm_jax.commands
+    function: str
+    summary: str
+
+
+COMMANDS = {
+    "vocabulary": Command("text", "vocabulary", "train a WordPiece vocabulary on texts"),
+    "prepare": Command("text", "prepare", "turn texts into a prepared corpus"),
+    "ict": Command("training", "ict", "warm the retriever up by the inverse cloze task"),
+    "read": Command("training", "read", "warm the encoder up: teach it to read blocks"),
+    "pretrain": Command("training", "pretrain", "REALM pre-training with a live index"),
+    "finetune": Command("training", "finetune", "fine-tune on questions with answers"),
+    "embed": Command("using", "embed", "embed a corpus with a run's parameters: build its index"),
+    "evaluate": Command("using", "evaluate", "exact match, recall@k, retrieval utility of a run"),
+    "ask": Command("using", "ask", "answer questions and show where the answers came from"),
+    "fill": Command("using", "fill", "fill in [MASK]s without, with each, and over all retrieved blocks"),
+    "retrieve": Command("using", "retrieve", "search a corpus for any text"),
+    "import": Command("weights", "import_", "turn a public checkpoint into a run folder"),
+    "export": Command("weights", "export", "write a run as a public checkpoint"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+      arguments: those after the program's name; None takes the process's own.
+
+    Returns:
+      0, or 2 after a message on standard error: a wrong argument, or a broken rule (`RealmError`).
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print_commands()
+        return 0 if given else 2
+    if given[0] not in COMMANDS:
+        print(f"realm_jax has no command {given[0]!r}. It has {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    from realm_jax.errors import RealmError
+
+    name, rest = given[0], given[1:]
+    command = COMMANDS[name]
+    module = importlib.import_module(f"realm_jax.commands.{command.module}")
+    run: Callable[..., Any] = getattr(module, command.function)
+    try:
+        run(rest, prog=f"realm_jax {name}")
+    except RealmError as error:
+        print(f"realm_jax {name}: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def print_commands() -> None:
+    """Print what there is, in the order in which it is used."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, command in COMMANDS.items():
+        table.add_row(f"  {name}", command.summary)
+    console = Console(highlight=False)
+    console.print("usage: realm_jax COMMAND [OPTIONS]\n\nREALM: train and use a retriever and its reader.\n")
+    console.print(table)
+    console.print("\nrealm_jax COMMAND --help says everything about a command, with examples.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""vocabulary, prepare. Nothing here imports jax."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from tyro.conf import Positional
+
+from realm_jax.commands.parsing import parse
+from realm_jax.data.prepare import prepare as prepare_corpus
+from realm_jax.data.records import Document, Fields, parse_document
+from realm_jax.data.sources import Source, open_source
+from realm_jax.errors import CorpusError
+from realm_jax.text.tokenizer import Tokenizer, train_vocabulary
+
+
+@dataclass(frozen=True)
+class FieldNames:
+    """The names under which a JSONL or TFDS source keeps what is needed."""
+
+    title: str = "title"  # field of the title; an empty name: there are no titles
+    text: str = "text"  # field of the text
+    id: str = "id"  # field of the document's id, text or number; a record may lack it
+
+    def fields(self) -> Fields:
+        return Fields(self.title or None, self.text, self.id)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Train a WordPiece vocabulary, shared by all the sources given; corpora of one run must share one."""
+
+    # .jsonl or .jsonl.gz files, folders of .txt files, tfds:name/config:split
+    sources: Positional[tuple[str, ...]]
+    out: Path  # the vocab.txt to write; must not exist
+    size: int = 8000  # wordpieces, special tokens included; fewer if the texts are small
+    min_frequency: int = 2  # times a pair of pieces must occur to be joined, and a character to be kept
+    fields: FieldNames = field(default_factory=FieldNames)
+    tfds_dir: Path | None = None  # where TFDS keeps its datasets; None: its own default
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Cut documents into blocks, tokenise them once, tag salient spans, write a prepared corpus.
+
+    A bad record is counted by reason and reported with file and line. The folder appears when it is complete.
+    """
+
+    # .jsonl or .jsonl.gz files, folders of .txt files, tfds:name/config:split
+    sources: Positional[tuple[str, ...]]
+    out: Path  # folder to write; must not exist, unless --overwrite
+    # vocabulary: a vocab.txt, or a prepared corpus or imported model whose vocabulary is shared; this or
+    # --vocab-size
+    tokenizer: Path | None = None
+    vocab_size: int | None = None  # train a vocabulary of this many wordpieces on the sources instead
+    max_block_tokens: int = 288  # wordpieces of a block, the closing [SEP] included
+    title_tokens: int = 24  # wordpieces of a title, [CLS] and [SEP] included; longer titles lose their end
+    tagger: str = "rules"  # tagger of salient spans
+    splitter: str = "rules"  # splitter of sentences
+    fields: FieldNames = field(default_factory=FieldNames)
+    workers: int | None = None  # processes; None: one a core
+    strict: bool = False  # stop at the first bad record instead of leaving it out
+    overwrite: bool = False  # replace the corpus of that name
+    tfds_dir: Path | None = None  # where TFDS keeps its datasets; None: its own default
+
+
+def vocabulary(arguments: Sequence[str], *, prog: str) -> None:
+    """Run the command `vocabulary`."""
+    options = parse(
+        Vocabulary,
+        arguments,
+        prog=prog,
+        examples="""
+        realm_jax vocabulary encyclopaedia.jsonl pretraining.jsonl --out vocab.txt --size 8000
+        realm_jax vocabulary my_notes/ --out vocab.txt --size 4000
+        """,
+    )
+    if options.out.exists():
+        raise CorpusError(
+            "a vocabulary is written to a new file", got=str(options.out), remedy="Choose another name."
+        )
+    texts = _Texts(
+        [open_source(s, tfds_dir=options.tfds_dir) for s in options.sources], options.fields.fields()
+    )
+    tokens = train_vocabulary(texts, vocab_size=options.size, min_frequency=options.min_frequency)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    Tokenizer(tokens).save(options.out)
+    print(f"{options.out}: {len(tokens)} wordpieces from {texts.documents} documents")
+
+
+def prepare(arguments: Sequence[str], *, prog: str) -> None:
+    """Run the command `prepare`."""
+    options = parse(
+        Prepare,
+        arguments,
+        prog=prog,
+        examples="""
+        realm_jax prepare wiki.jsonl.gz --out corpora/wiki --vocab-size 30000
+        realm_jax prepare my_notes/ --out corpora/notes --tokenizer vocab.txt --max-block-tokens 128
+        realm_jax prepare tfds:wiki40b/en:train --out corpora/wiki40b --tokenizer bert/vocab.txt
+        """,
+    )
+    report = prepare_corpus(
+        options.sources,
+        options.out,
+        tokenizer=options.tokenizer,
+        vocab_size=options.vocab_size,
+        max_block_tokens=options.max_block_tokens,
+        title_tokens=options.title_tokens,
+        tagger=options.tagger,
+        splitter=options.splitter,
+        fields=options.fields.fields(),
+        workers=options.workers,
+        strict=options.strict,
+        overwrite=options.overwrite,
+        tfds_dir=options.tfds_dir,
+    )
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(
+        f"{report.path}: {report.blocks} blocks from {report.documents} documents, "
+        f"{report.characters} characters, hash {report.content_hash[:12]}"
+    )
+    if report.bad_counts:
+        console.print(f"left out: {', '.join(f'{n} {reason}' for reason, n in report.bad_counts.items())}")
+        for bad in report.bad_records:
+            console.print(f"  {bad}", markup=False)
+
+
+class _Texts:
+    """Titles and texts of some sources, as often as they are gone through; `prepare` reports bad records."""
+
+    def __init__(self, sources: Sequence[Source], fields: Fields):
+        self._sources, self._fields = sources, fields
+        self.documents = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.documents = 0
+        for source in self._sources:
+            for raw in source.records():
+                document = parse_document(raw, self._fields)
+                if isinstance(document, Document):
+                    self.documents += 1
+                    yield document.title
+                    yield document.text

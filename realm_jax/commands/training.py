@@ -1,0 +1,197 @@
+"""ict, read, pretrain, finetune: one experiment, values overridden by dotted name."""
+
+import argparse
+import json
+import runpy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from rich.console import Console
+from tyro.conf import arg
+
+from realm_jax.commands.parsing import parse
+from realm_jax.config import Config, from_json
+from realm_jax.errors import ConfigError
+
+CONFIG_FILE = "config.json"
+Options = TypeVar("Options", bound="Ict")
+
+
+@dataclass(frozen=True)
+class Ict:
+    """Warm the retriever up by the inverse cloze task: find the block a sentence was cut from."""
+
+    workdir: Path  # folder of the run; a run that is there is resumed
+    experiment: Path | None = (
+        None  # Python file whose config() returns a Config; None: --start-from's, or defaults
+    )
+    start_from: Path | None = (
+        None  # folder of a run, or of an import, to take parameters from; None: fresh ones
+    )
+    stop_after: int | None = None  # stop when this many steps are done, schedule unchanged; resume later
+    config: Annotated[Config, arg(name="")] = field(default_factory=Config)
+
+
+@dataclass(frozen=True)
+class Read(Ict):
+    """Warm the knowledge-augmented encoder up: fill in masked facts that only a retrieved block tells.
+
+    Facts are swapped for others of their kind, in text and blocks alike, so that knowing them does not help.
+    """
+
+
+@dataclass(frozen=True)
+class Pretrain(Ict):
+    """Pre-train retriever and encoder together on masked text, the index refreshed meanwhile (REALM)."""
+
+
+@dataclass(frozen=True)
+class Finetune(Ict):
+    """Fine-tune span reader and query embedder on questions with answers, against a fixed index."""
+
+
+def ict(arguments: Sequence[str], *, prog: str) -> None:
+    """Run the command `ict`."""
+    options = parse_training(
+        Ict,
+        arguments,
+        prog=prog,
+        examples="""
+        realm_jax ict --workdir runs/ict --corpus corpora/wiki --ict.steps 3000 --ict.batch-size 64
+        realm_jax ict --workdir runs/ict --experiment experiments/quickstart/config.py --seed 1
+        """,
+    )
+    from realm_jax.runs.ict import run_ict
+
+    _run(options, run_ict)
+
+
+def read(arguments: Sequence[str], *, prog: str) -> None:
+    """Run the command `read`."""
+    options = parse_training(
+        Read,
+        arguments,
+        prog=prog,
+        examples="""
+        realm_jax read --workdir runs/read --start-from runs/ict
+        realm_jax read --workdir runs/read --start-from runs/ict --read.steps 2000
+        """,
+    )
+    from realm_jax.runs.realm import run_realm
+
+    _run(options, run_realm, phase_name="read")
+
+
+def pretrain(arguments: Sequence[str], *, prog: str) -> None:
+    """Run the command `pretrain`."""
+    options = parse_training(
+        Pretrain,
+        arguments,
+        prog=prog,
+        examples="""
+        realm_jax pretrain --workdir runs/realm --start-from runs/read
+        realm_jax pretrain --workdir runs/realm --start-from runs/read --realm.steps 700 --refresh.every 25
+        realm_jax pretrain --workdir runs/r --start-from runs/read --refresh.adoption at_lag --refresh.lag 20
+        """,
+    )
+    from realm_jax.runs.realm import run_realm
+
+    _run(options, run_realm, phase_name="realm")
+
+
+def finetune(arguments: Sequence[str], *, prog: str) -> None:
+    """Run the command `finetune`."""
+    options = parse_training(
+        Finetune,
+        arguments,
+        prog=prog,
+        examples="""
+        realm_jax finetune --workdir runs/qa --start-from runs/realm --train-questions qa_train.jsonl
+        realm_jax finetune --workdir runs/orqa --start-from runs/ict --qa.loss orqa --qa.candidates 5
+        """,
+    )
+    from realm_jax.runs.qa import run_qa
+
+    _run(options, run_qa)
+
+
+def parse_training(kind: type[Options], arguments: Sequence[str], *, prog: str, examples: str) -> Options:
+    """Read a training command; the values that are not given come from the experiment or the run before.
+
+    Raises:
+      ConfigError: the experiment cannot be loaded.
+      SystemExit: help was asked for (0), or an argument is wrong (2).
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--experiment", type=Path)
+    first.add_argument("--start-from", "--start_from", type=Path)
+    known, _ = first.parse_known_args([word for word in arguments if word not in ("-h", "--help")])
+    base = base_config(known.experiment, known.start_from)
+    default = None
+    if base is not None:
+        import tyro
+
+        default = kind(workdir=tyro.MISSING, config=base)
+    return parse(kind, arguments, prog=prog, examples=examples, default=default)
+
+
+def base_config(experiment: Path | None, start_from: Path | None) -> Config | None:
+    """Choose the values to start from: the experiment's, else those of the run before, else None.
+
+    Raises:
+      ConfigError: the experiment is no Python file whose `config()` returns a Config.
+    """
+    if experiment is not None:
+        return load_experiment(experiment)
+    if start_from is not None and (start_from / CONFIG_FILE).is_file():
+        return from_json((start_from / CONFIG_FILE).read_text(encoding="utf-8"))
+    return None
+
+
+def load_experiment(path: Path) -> Config:
+    """Load an experiment file.
+
+    Raises:
+      ConfigError: it is no Python file whose `config()` returns a Config.
+    """
+    if not path.is_file():
+        raise ConfigError("an experiment is a Python file", got=str(path), remedy="Check the path.")
+    make = runpy.run_path(str(path)).get("config")
+    made = make() if callable(make) else None
+    if not isinstance(made, Config):
+        raise ConfigError(
+            "an experiment has a function config() that returns a Config",
+            got=f"{made!r} from {path}",
+            remedy="See the files in experiments/.",
+        )
+    return made
+
+
+def changes(value: Any, default: Any, *, where: str = "") -> list[tuple[str, Any]]:
+    """List the values of a config that differ from another, by dotted name."""
+    found: list[tuple[str, Any]] = []
+    for one in fields(value):
+        name = f"{where}{one.name}"
+        mine, other = getattr(value, one.name), getattr(default, one.name)
+        if is_dataclass(mine):
+            found += changes(mine, other, where=f"{name}.")
+        elif mine != other:
+            found.append((name, mine))
+    return found
+
+
+def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{options.workdir}: values that differ from the defaults (all of them: {CONFIG_FILE})")
+    for name, value in changes(options.config, Config()):
+        console.print(f"  {name} = {json.dumps(value)}", markup=False)
+    last = run(
+        options.config,
+        options.workdir,
+        start_from=options.start_from,
+        stop_at=options.stop_after,
+        **settings,
+    )
+    console.print(f"{options.workdir}: " + " ".join(f"{name}={value:.4g}" for name, value in last.items()))

@@ -1,0 +1,133 @@
+"""import, export: public checkpoints in and out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from realm_jax.commands.parsing import parse
+
+Architecture = Literal[
+    "RealmEmbedder",
+    "RealmScorer",
+    "RealmKnowledgeAugEncoder",
+    "RealmReader",
+    "RealmForOpenQA",
+    "BertModel",
+    "BertForMaskedLM",
+]
+
+
+@dataclass(frozen=True)
+class Import:
+    """Turn a public checkpoint into a run folder: checkpoint, config.json, vocab.txt.
+
+    Takes BERT, sentence encoders and the REALM classes: a folder with config.json and model.safetensors (or
+    pytorch_model.bin), or a name on the model hub. Parts that it lacks start from the BERT of another part.
+    """
+
+    checkpoint: Annotated[Positional[str], arg(metavar="CHECKPOINT", help="folder, or name on the model hub")]
+    workdir: Path  # run folder to write; must not hold a run
+    pooling: Literal["pooler", "cls", "mean"] | None = (
+        None  # of a BERT's embedder; None: what the folder says
+    )
+    normalize: bool | None = None  # embeddings of length 1; None: what the folder says
+    seed: int = 0  # of the heads that stay fresh
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run as a public checkpoint: config.json, model.safetensors, vocab.txt."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN", help="folder of a run")]
+    out: Path  # folder to create; must not exist, or be empty
+    # public class to write it as; None: the layout of the import the run folder is
+    architecture: Architecture | None = None
+    corpus: Path | None = (
+        None  # prepared corpus whose block embeddings RealmForOpenQA carries; None: the run's
+    )
+    step: int | None = None  # checkpoint to use, by its step; None: the newest
+
+
+def import_(arguments: Sequence[str], *, prog: str) -> None:
+    """Run the command `import`."""
+    options = parse(
+        Import,
+        arguments,
+        prog=prog,
+        examples="""
+        realm_jax import bert-base-uncased --workdir runs/bert
+        realm_jax import ./minilm --workdir runs/minilm
+        realm_jax prepare wiki.jsonl --out corpora/wiki --tokenizer runs/minilm
+        realm_jax retrieve runs/minilm --corpus corpora/wiki "rivers of South America"
+        realm_jax ict --workdir runs/ict --start-from runs/minilm --corpus corpora/wiki
+        """,
+    )
+    from realm_jax.models.hub import checkpoint_folder
+    from realm_jax.models.pretrained import import_pretrained
+    from realm_jax.runs.imported import save_imported
+
+    pretrained = import_pretrained(
+        checkpoint_folder(options.checkpoint), pooling=options.pooling, normalize=options.normalize
+    )
+    fresh = save_imported(pretrained, options.workdir, seed=options.seed)
+    print(f"{options.workdir}: {', '.join(pretrained.params)} from {options.checkpoint}")
+    if fresh:
+        print(f"fresh: {', '.join(fresh)}")
+    if pretrained.unread:
+        print(f"kept for an export, not read: {', '.join(sorted(pretrained.unread))}")
+    if pretrained.vocabulary is None:
+        print("no vocab.txt: prepare the corpus with the vocabulary the model was trained with")
+    elif not pretrained.lowercase:
+        print("note: this model was trained on cased text; texts are lower-cased here")
+
+
+def export(arguments: Sequence[str], *, prog: str) -> None:
+    """Run the command `export`."""
+    options = parse(
+        Export,
+        arguments,
+        prog=prog,
+        examples="""
+        realm_jax export runs/minilm --out minilm_again
+        realm_jax export runs/realm --out exported/scorer --architecture RealmScorer
+        realm_jax export runs/qa --out exported/open_qa --architecture RealmForOpenQA
+        """,
+    )
+    from realm_jax.config import Config, from_dict
+    from realm_jax.data.writer import VOCABULARY
+    from realm_jax.models.block_records import write_block_records
+    from realm_jax.runs.imported import export_run
+    from realm_jax.train.checkpoint import Checkpoints
+
+    vocabulary = options.run / VOCABULARY
+    embeddings = None
+    records: list[bytes] = []
+    if options.architecture == "RealmForOpenQA":
+        from realm_jax.inspect.loaded import open_run
+
+        run = open_run(options.run, corpus=options.corpus, step=options.step)
+        embeddings, config, params = run.version.embeddings, run.config, run.params
+        vocabulary = run.corpus.path / VOCABULARY
+        records = [run.corpus.text(i).body.encode() for i in range(len(run.corpus))]
+    else:
+        checkpoints = Checkpoints(options.run)
+        config = from_dict(Config, checkpoints.record(step=options.step)["config"])
+        params = checkpoints.restore_params(step=options.step)
+        for place in (options.corpus, Path(config.corpus) if config.corpus else None):
+            if not vocabulary.is_file() and place is not None:
+                vocabulary = place / VOCABULARY
+    export_run(
+        params,
+        config,
+        options.out,
+        architecture=options.architecture,
+        sidecar=options.run,
+        vocabulary=vocabulary if vocabulary.is_file() else None,
+        block_embeddings=embeddings,
+    )
+    if records:
+        write_block_records(options.out / "block_records.npy", records)
+    print(f"{options.out}: {options.architecture or 'the layout it was imported in'}")

@@ -1,0 +1,122 @@
+"""A run folder made from a public checkpoint, and a public checkpoint made from a run folder."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from realm_jax.config import Config, ModelConfig, QaConfig, ShapeConfig, from_dict, to_dict
+from realm_jax.errors import CheckpointError
+from realm_jax.models.export import export_pretrained, source_for
+from realm_jax.models.pretrained import VOCABULARY, Pretrained
+from realm_jax.models.sidecar import LAYOUT, load_sidecar, save_sidecar
+from realm_jax.models.warm_start import warm_start
+from realm_jax.runs.setup import models_of, save_config
+from realm_jax.train.checkpoint import Checkpoints
+from realm_jax.train.state import create_state
+from realm_jax.types import Params
+
+IMPORTED = "import"  # phase of a run folder that was imported without a reader
+PUBLIC_READER = {"reader_seq_len": 320, "searcher_seq_len": 64, "reader_beam_size": 5}  # published defaults
+
+
+def save_imported(pretrained: Pretrained, workdir: Path, *, seed: int = 0) -> list[str]:
+    """Write a run folder that every other command takes: checkpoint of step 0, config, vocabulary, layout.
+
+    Parts that the checkpoint lacks start from the BERT of another part, their heads fresh. With a reader the
+    folder is that of a fine-tuned run.
+
+    Args:
+      pretrained: the imported checkpoint.
+      workdir: folder to write; must not hold a run.
+      seed: of the fresh heads.
+
+    Returns:
+      The modules that stayed fresh, as "part/module".
+
+    Raises:
+      CheckpointError: the folder holds a run already.
+    """
+    if (workdir / "checkpoints").exists():
+        raise CheckpointError(
+            "an import is written to a folder of its own", got=str(workdir), remedy="Choose another folder."
+        )
+    config = imported_config(pretrained, name=workdir.name)
+    params = jax.jit(models_of(config).init)(jax.random.key(seed))
+    params, fresh = warm_start(params, pretrained.params)
+    save_config(config, workdir)
+    if pretrained.vocabulary is not None:
+        shutil.copyfile(pretrained.vocabulary, workdir / VOCABULARY)
+    save_sidecar(workdir, pretrained.source, pretrained.unread)
+    phase = "qa" if "reader" in pretrained.params else IMPORTED
+    params = jax.tree.map(jnp.asarray, params)
+    checkpoints = Checkpoints(workdir, keep=1)
+    state = create_state(params, optimizer=optax.identity(), trained=[], seed=seed)
+    checkpoints.save(state, record={"phase": phase, "config": to_dict(config), "data": None})
+    checkpoints.close()
+    return fresh
+
+
+def imported_config(pretrained: Pretrained, *, name: str) -> Config:
+    """Make the config of an imported run; rows are no longer than the model's positions."""
+    model: ModelConfig = from_dict(ModelConfig, pretrained.config, where="model")
+    longest = model.bert.max_positions
+    shapes, qa = ShapeConfig(), QaConfig()
+    if "reader" in pretrained.params:
+        public = PUBLIC_READER | pretrained.source.config
+        shapes = replace(
+            shapes, joint_length=public["reader_seq_len"], query_length=public["searcher_seq_len"]
+        )
+        qa = replace(qa, loss="orqa", candidates=public["reader_beam_size"])
+    shapes = replace(
+        shapes,
+        query_length=min(shapes.query_length, max(longest // 4, 3)),
+        block_length=min(shapes.block_length, longest),
+        joint_length=min(shapes.joint_length, longest),
+    )
+    return Config(name=name, model=model, shapes=shapes, qa=qa)
+
+
+def export_run(
+    params: Params,
+    config: Config,
+    out: Path,
+    *,
+    architecture: str | None,
+    sidecar: Path,
+    vocabulary: Path | None,
+    block_embeddings: np.ndarray | None,
+) -> None:
+    """Write a run as a public checkpoint.
+
+    Args:
+      params: all parts, by name.
+      config: of the run.
+      out: folder to create.
+      architecture: public class, see `models.layout.architecture`; None takes the layout of the import.
+      sidecar: folder of the import, or of the run itself.
+      vocabulary: a vocab.txt to copy.
+      block_embeddings: float32 `[N, D]` of the index, for RealmForOpenQA.
+
+    Raises:
+      CheckpointError: no architecture is given and the run was not imported; see `export_pretrained` too.
+    """
+    model = to_dict(config.model)
+    del model["dtype"]
+    if architecture is None:
+        if not (sidecar / LAYOUT).is_file():
+            raise CheckpointError(
+                "an export takes the layout of an import, or the name of a public class",
+                got=f"{sidecar}, which was not imported, and no class",
+                remedy="Name one, such as --architecture RealmScorer.",
+            )
+        source, unread = load_sidecar(sidecar)
+    else:
+        source, unread = source_for(architecture, model), {}
+    if block_embeddings is not None:
+        unread = {**unread, "block_emb": np.asarray(block_embeddings, np.float32)}
+    export_pretrained(params, model, out, source=source, unread=unread, vocabulary=vocabulary)
