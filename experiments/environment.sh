@@ -1,24 +1,40 @@
+# shellcheck shell=bash
 # Make the project's own environment in .venv, once for each state of the requirements, and enter it.
 # Sourced by the scripts; expects the variable `root`. PYTHON chooses the interpreter (3.11 or newer).
 
-python=${PYTHON:-python3}
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-  echo "realm_jax needs Python 3.11 or newer, but $python is $("$python" --version 2>&1). Set PYTHON to another interpreter." >&2
-  exit 1
-}
-
 enter_environment() { # enter_environment REQUIREMENTS_FILE
-  local wanted stamp="$root/.venv/requirements.sum"
-  wanted=$(cat "$root"/requirements*.txt "$root/pyproject.toml" | cksum)" $1"
-  if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+  : "${root:?must name the folder of the repository}"
+  local python wanted stamp="$root/.venv/$1.sum" venv="$root/.venv/bin/python"
+  wanted=$(cat "$root"/requirements*.txt "$root/pyproject.toml" | cksum)
+  if ! new_enough "$venv" || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "Installing $1 into .venv (a few minutes the first time)"
-    "$python" -m venv "$root/.venv"
-    "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$root/$1"
-    "$root/.venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -e "$root"
+    if ! new_enough "$venv"; then
+      python=$(find_python) || return
+      "$python" -m venv --clear "$root/.venv"
+    fi
+    "$venv" -m pip install --quiet --disable-pip-version-check -r "$root/$1"
+    "$venv" -m pip install --quiet --disable-pip-version-check --no-deps -e "$root"
     echo "$wanted" >"$stamp"
   fi
   PATH="$root/.venv/bin:$PATH"
   export PATH
+}
+
+find_python() { # print the interpreter to build with: $PYTHON, or the first one that is new enough
+  local candidate
+  for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python}; do
+    if new_enough "$candidate"; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "realm_jax needs Python 3.11 or newer; ${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>&1)." \
+    "Set PYTHON to another interpreter." >&2
+  return 1
+}
+
+new_enough() { # new_enough INTERPRETER
+  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
 # On a CPU the step's large temporaries are the same every time: keep glibc from giving them back to the

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Run the tests in the project's own environment, made on the first call: bash tests/run.sh [pytest's arguments]
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=experiments/environment.sh
+. "$root/experiments/environment.sh"
+enter_environment requirements-dev.txt
+cd "$root"
+exec python -m pytest "$@"
