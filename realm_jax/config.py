@@ -146,6 +146,9 @@ class RealmConfig(PhaseConfig):
     retriever_learning_rate: float = 0.0  # 0: that of the optimizer
     candidates: int = 0  # 0: shapes.candidates
     evidence_pool: int = 0  # reading warm-up: candidates that hold the masked span first, out of this many
+    evidence_window: int = 0  # reading warm-up: body tokens kept around the masked span; 0 keeps all
+    window_steps: int = 0  # reading warm-up: first steps, in which bodies are cut to the evidence window
+    encoder_from_embedder: bool = False  # start the encoder's BERT from the embedder's
     oversample: int = 1  # reading warm-up: rows drawn for each row kept; those with evidence are kept first
 
 

@@ -7,7 +7,8 @@ about one of them can be answered by retrieval alone.
 
     python experiments/encyclopaedia/build.py --out build/encyclopaedia
 
-writes encyclopaedia.jsonl, pretraining.jsonl, questions_train.jsonl and questions_heldout.jsonl.
+writes encyclopaedia.jsonl, pretraining.jsonl, questions_train.jsonl, questions_heldout.jsonl, and
+heldout_sentences.jsonl: the held-out facts in the words of the pre-training text, to test on.
 """
 
 import argparse
@@ -112,7 +113,7 @@ def article(entity: Entity, rng: random.Random) -> dict[str, str]:
         if place == 0:
             choices = [wording for wording in choices if "{name}" in wording]
         sentences.append(render(rng.choice(choices), fact))
-    return {"title": entity.title, "text": " ".join(sentences)}
+    return {"id": entity.title, "title": entity.title, "text": " ".join(sentences)}
 
 
 def pretraining_texts(entity: Entity, taught: list[Fact], rng: random.Random) -> Iterator[dict[str, str]]:
@@ -132,13 +133,13 @@ def questions(facts: list[Fact], count: int, split: str, rng: random.Random) -> 
                 "id": f"{split}-{fact.title}-{fact.relation}-{number}".replace(" ", "_"),
                 "question": render(wording, fact),
                 "answers": list(fact.answers),
-                "title": fact.title,
+                "gold_passage_ids": [fact.title],
                 "source": fact.relation,
             }
 
 
 def build(out: Path, *, seed: int = 0) -> dict[str, int]:
-    """Write the four files.
+    """Write the five files.
 
     Args:
       out: folder to write to; made if missing.
@@ -150,14 +151,22 @@ def build(out: Path, *, seed: int = 0) -> dict[str, int]:
     rng = random.Random(seed)
     entities = [entity for table in sorted(HERE.glob("*.tsv")) for entity in read_category(table)]
     files: dict[str, list[dict]] = {
-        "encyclopaedia": [], "pretraining": [], "questions_train": [], "questions_heldout": []
-    }  # fmt: skip
+        "encyclopaedia": [],
+        "pretraining": [],
+        "questions_train": [],
+        "questions_heldout": [],
+        "heldout_sentences": [],
+    }
     for entity in entities:
         taught, held_out = split_facts(entity, rng)
         files["encyclopaedia"].append(article(entity, rng))
         files["pretraining"] += pretraining_texts(entity, taught, rng)
         files["questions_train"] += questions(taught, QUESTIONS_PER_FACT, "train", rng)
         files["questions_heldout"] += questions(held_out, 1, "heldout", rng)
+        files["heldout_sentences"] += [
+            {"title": fact.title, "text": render(rng.choice(fact.wordings["pretraining"]), fact)}
+            for fact in held_out
+        ]
     out.mkdir(parents=True, exist_ok=True)
     for name, records in files.items():
         rng.shuffle(records)

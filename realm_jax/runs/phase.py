@@ -121,6 +121,7 @@ def run_phase(
       config: the resolved config, for the record.
       workdir: folder of the run.
       stop_at: stop after this step although the phase is longer; the schedule stays that of the whole phase.
+        0 saves the parameters as they are.
 
     Returns:
       The last logged values.
@@ -159,7 +160,7 @@ def run_phase(
     step_fn = make_step(
         phase.loss, optimizer=optimizer, trained=list(rates), dropout=config.model.bert.dropout > 0
     )
-    last = min(settings.steps, stop_at or settings.steps)
+    last = settings.steps if stop_at is None else min(settings.steps, stop_at)
     writer = MetricsWriter(workdir)
     with reporter(phase.name, last) as progress, StopOnSignal() as should_stop:
         log = LogHook(

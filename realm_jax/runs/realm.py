@@ -3,6 +3,8 @@
 from functools import partial
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from realm_jax.config import Config, RealmConfig
@@ -24,7 +26,7 @@ from realm_jax.runs.live_index import (
     load_version,
 )
 from realm_jax.runs.phase import Phase, check_same_run, read_record, run_phase
-from realm_jax.runs.reading import evidence_first, holds_target
+from realm_jax.runs.reading import crop_to_target, evidence_first, holds_target
 from realm_jax.runs.refreshing import RefreshHook
 from realm_jax.runs.setup import check_vocabulary, initial_params, models_of, resolve, save_config
 from realm_jax.text.swap import swap_facts
@@ -72,21 +74,23 @@ class RealmInputs:
             batch, candidates = evidence_first(
                 batch, candidates, evidence, rows=self._settings.batch_size, keep=self._candidates
             )
-        if self._pool is None:
-            return batch, candidates
         rng = np.random.default_rng([self._seed, step])
-        if rng.random() >= self._settings.swap_probability:
-            return batch, candidates
-        swapped = swap_facts(
-            batch,
-            candidates,
-            self._pool,
-            rng=rng,
-            probability=1.0,
-            max_masks=self._max_masks,
-            mask_id=self._tokenizer.mask_id,
-        )
-        return swapped.batch, swapped.candidates
+        if self._pool is not None and rng.random() < self._settings.swap_probability:
+            swapped = swap_facts(
+                batch,
+                candidates,
+                self._pool,
+                rng=rng,
+                probability=1.0,
+                max_masks=self._max_masks,
+                mask_id=self._tokenizer.mask_id,
+            )
+            batch, candidates = swapped.batch, swapped.candidates
+        if step < self._settings.window_steps:
+            candidates = crop_to_target(
+                batch, candidates, self._tokenizer, width=self._settings.evidence_window, rng=rng
+            )
+        return batch, candidates
 
 
 def run_realm(
@@ -119,6 +123,9 @@ def run_realm(
     save_config(config, workdir)
     models = models_of(config)
     params = initial_params(models, seed=config.seed, start_from=start_from)
+    if settings.encoder_from_embedder:
+        bert = jax.tree.map(jnp.copy, params[models.query_tower]["bert"])
+        params = {**params, "encoder": {**params["encoder"], "bert": bert}}
     candidates = settings.candidates or config.shapes.candidates
     embed_queries = query_embedder(models)
     search = CandidateSearch(

@@ -104,7 +104,7 @@ def realm_loss(
       candidates: `[B, K, ...]`.
       models: the models.
       block_length: tokens of a block as the embedder reads it.
-      joint_length: tokens of query and block as the encoder reads them.
+      joint_length: most tokens of query and block as the encoder reads them.
       marginal_loss: one of `ops.marginal.MARGINALS`.
       weigh: scores and validity to log p(z|x), float32 `[B, K]`: `retrieval_log_prob`, or `uniform_log_prob`.
 
@@ -118,7 +118,9 @@ def realm_loss(
         params, retriever_key, batch.query, candidates, models=models, block_length=block_length
     )
     log_prob = weigh(scores, candidates.is_valid)
-    joint = joint_tokens(batch.query, candidates.blocks.body, length=joint_length)
+    # Bodies cut short are read in a row no longer than they need; each width is a program of its own.
+    width = batch.query.ids.shape[-1] + candidates.blocks.body.ids.shape[-1]
+    joint = joint_tokens(batch.query, candidates.blocks.body, length=min(joint_length, width))
     logits = models.word_logits(params, joint, batch.target_positions, dropout_key=encoder_key)
     gold = gold_log_prob(logits, batch.target_ids)
     loss, count = marginal_loss(log_prob, gold, batch.target_weights)
