@@ -1,6 +1,7 @@
 """The command line: finds the command, prints its help or its error."""
 
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -53,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     from realm_jax.errors import RealmError
 
+    for library in ("absl", "bm25s"):  # they warn of what is meant so, and report on every call
+        logging.getLogger(library).setLevel(logging.ERROR)
     name, rest = given[0], given[1:]
     command = COMMANDS[name]
     module = importlib.import_module(f"realm_jax.commands.{command.module}")

@@ -100,11 +100,25 @@ class BarReporter:
         self._progress.update(self._task, completed=done, note=note, rate=f"{speed:.3g}/s" if speed else "")
 
 
-def reporter(title: str, total: int | None, *, unit: str = "steps") -> PlainReporter | BarReporter:
-    """Make the reporter that fits where the output goes: a bar on a terminal, else plain lines."""
+def reporter(
+    title: str, total: int | None, *, unit: str = "steps", write: Callable[[str], None] | None = None
+) -> PlainReporter | BarReporter:
+    """Make the reporter that fits where the output goes: a bar on a terminal, else plain lines.
+
+    Args:
+      title: what is being done.
+      total: units of work; None if unknown.
+      unit: name of a unit, plural.
+      write: prints a plain line; None prints to standard output.
+    """
     if sys.stderr.isatty():
         return BarReporter(title, total, unit=unit)
-    return PlainReporter(title, total, unit=unit)
+    return PlainReporter(title, total, unit=unit, write=write)
+
+
+def to_stderr(line: str) -> None:
+    """Print a line beside the results, for commands whose standard output is read by programs."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def format_seconds(seconds: float) -> str:

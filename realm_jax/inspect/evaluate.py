@@ -18,7 +18,7 @@ from realm_jax.inspect.answer import Answer, answer_questions, require_reader
 from realm_jax.inspect.loaded import LoadedRun
 from realm_jax.inspect.retrieve import RetrieverName, search
 from realm_jax.inspect.utility import masked_utility
-from realm_jax.progress import reporter
+from realm_jax.progress import reporter, to_stderr
 from realm_jax.text.regex import RegexMatcher
 from realm_jax.types import Search
 
@@ -221,7 +221,7 @@ def _search_all(run: LoadedRun, texts: Sequence[str], *, retriever: RetrieverNam
     if retriever == "model":
         _ = run.version  # its own progress comes before that of the search
     parts = []
-    with reporter(f"search ({retriever})", len(texts), unit="questions") as progress:
+    with reporter(f"search ({retriever})", len(texts), unit="questions", write=to_stderr) as progress:
         for start in range(0, len(texts), SEARCHED_AT_ONCE):
             part = texts[start : start + SEARCHED_AT_ONCE]
             parts.append(search(run, part, retriever=retriever, k=k))
@@ -244,7 +244,7 @@ def _read_all(
     answers: list[Answer] = []
     texts = [question.question for question in questions]
     step = 8 * run.batch_size
-    with reporter("read", len(texts), unit="questions") as progress:
+    with reporter("read", len(texts), unit="questions", write=to_stderr) as progress:
         for start in range(0, len(texts), step):
             rows = slice(start, start + step)
             part = Search(scores=found.scores[rows], block_ids=found.block_ids[rows])

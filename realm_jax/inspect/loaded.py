@@ -19,7 +19,7 @@ from realm_jax.models.build import Models
 from realm_jax.ops.open_qa import SPAN_LOG_PROBS, best_spans
 from realm_jax.ops.relevance import retrieval_log_prob
 from realm_jax.ops.rows import joint_tokens
-from realm_jax.progress import reporter
+from realm_jax.progress import reporter, to_stderr
 from realm_jax.runs.candidates import EmbedQueries, query_embedder
 from realm_jax.runs.live_index import (
     INDEX_FOLDER,
@@ -189,7 +189,7 @@ def find_version(run: LoadedRun) -> tuple[Path, int | None]:
 def build_index(run: LoadedRun, root: Path) -> IndexVersion:
     """Embed the corpus with the run's parameters and publish the index in a folder of versions."""
     settings, tower = run.config.index, run.models.block_tower
-    with reporter(f"embed {run.corpus.path}", len(run.corpus), unit="blocks") as progress:
+    with reporter(f"embed {run.corpus.path}", len(run.corpus), unit="blocks", write=to_stderr) as progress:
         return build_version(
             {tower: run.params[tower]},
             run.step,

@@ -22,6 +22,8 @@ def evaluation_table(evaluation: Evaluation) -> RenderableType:
     facts = evaluation.facts
     parts: list[RenderableType] = []
     title = f"{facts['run']} ({facts['phase']}, step {facts['step']}), retriever {facts['retriever']}"
+    if facts.get("index_staleness_steps"):
+        title += f", index {facts['index_staleness_steps']} steps old"
     if evaluation.table:
         table = Table(title=f"{title}, {facts['questions']} questions", title_justify="left")
         table.add_column("")

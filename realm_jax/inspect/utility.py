@@ -11,7 +11,7 @@ from realm_jax.evaluate.utility import Filled, fill_statistics
 from realm_jax.inspect.fill import masked_candidates
 from realm_jax.inspect.loaded import LoadedRun
 from realm_jax.inspect.retrieve import search_rows
-from realm_jax.progress import reporter
+from realm_jax.progress import reporter, to_stderr
 from realm_jax.runs.setup import check_vocabulary
 
 SEED = 7_919  # of order and masks: the same sentences for every run
@@ -51,7 +51,7 @@ def masked_utility(
     )
     statistics = jax.jit(fill_statistics)
     rows: list[Filled] = []
-    with reporter("masked sentences", batches, unit="batches") as progress:
+    with reporter("masked sentences", batches, unit="batches", write=to_stderr) as progress:
         for done in range(1, batches + 1):
             batch = next(stream)
             found = search_rows(run, batch.query, k=shapes.candidates + extra)

@@ -1,0 +1,147 @@
+"""A tiny run of every phase, trained for a few steps: session fixtures for the tests of use.
+
+Import the fixtures into a test module or conftest: `from tests.tiny_run import tiny_runs  # noqa: F401`.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from realm_jax.config import (
+    BertConfig,
+    Config,
+    IctConfig,
+    IndexConfig,
+    ModelConfig,
+    OptimizerConfig,
+    QaConfig,
+    RealmConfig,
+    RefreshConfig,
+    ShapeConfig,
+)
+from realm_jax.data.prepare import prepare
+from realm_jax.runs.ict import run_ict
+from realm_jax.runs.qa import run_qa
+from realm_jax.runs.realm import run_realm
+
+CAPITALS = {
+    "Peru": "Lima",
+    "Norway": "Oslo",
+    "Egypt": "Cairo",
+    "Ecuador": "Quito",
+    "Italy": "Rome",
+    "France": "Paris",
+    "Japan": "Tokyo",
+    "Cuba": "Havana",
+    "Kenya": "Nairobi",
+    "Chile": "Santiago",
+    "Greece": "Athens",
+    "Ireland": "Dublin",
+}
+
+
+class TinyRuns(NamedTuple):
+    """Where everything is."""
+
+    corpus: Path
+    documents: Path  # JSONL
+    questions: Path  # JSONL
+    ict: Path
+    read: Path
+    realm: Path
+    qa: Path
+
+
+def documents() -> list[dict[str, str]]:
+    """One document, and one block, a country."""
+    return [
+        {
+            "id": f"doc-{country}",
+            "title": country,
+            "text": f"The capital of {country} is {capital}. Travellers know {country} for its rivers. "
+            f"In {1900 + 3 * i} many people moved to {capital}.",
+        }
+        for i, (country, capital) in enumerate(CAPITALS.items())
+    ]
+
+
+def questions() -> list[dict[str, object]]:
+    """One question a country; every third asked by another source, one answered by a regular expression."""
+    rows: list[dict[str, object]] = [
+        {
+            "id": f"q-{country}",
+            "question": f"What is the capital of {country}?",
+            "answers": [capital],
+            "source": "nq_dev" if i % 3 else "squad_dev",
+            "gold_passage_ids": [f"doc-{country}"],
+        }
+        for i, (country, capital) in enumerate(CAPITALS.items())
+    ]
+    return rows
+
+
+def config(folder: Path) -> Config:
+    """A model that trains in seconds."""
+    rate = OptimizerConfig(learning_rate=1e-3)
+    return Config(
+        name="tiny",
+        corpus=str(folder / "corpus"),
+        train_questions=str(folder / "questions.jsonl"),
+        dev_questions=str(folder / "questions.jsonl"),
+        model=ModelConfig(
+            bert=BertConfig(
+                hidden_size=32,
+                num_layers=1,
+                num_heads=2,
+                intermediate_size=64,
+                max_positions=96,
+                dropout=0.0,
+            ),
+            embedding_size=16,
+            span_hidden_size=16,
+            max_span_width=4,
+        ),
+        shapes=ShapeConfig(query_length=24, block_length=64, joint_length=72, max_masks=4, candidates=4),
+        ict=IctConfig(steps=4, batch_size=4, optimizer=rate),
+        read=RealmConfig(
+            steps=2,
+            batch_size=4,
+            optimizer=rate,
+            weights="uniform",
+            swap_probability=1.0,
+            candidates=1,
+            evidence_pool=4,
+        ),
+        realm=RealmConfig(steps=5, batch_size=4, optimizer=rate),
+        qa=QaConfig(steps=4, batch_size=4, optimizer=rate, candidates=3),
+        index=IndexConfig(engine="exact", embed_batch_size=8, extra=4),
+        refresh=RefreshConfig(every=2, worker="inline", probes=4),
+    )
+
+
+def write_jsonl(path: Path, rows: list[dict[str, object]] | list[dict[str, str]]) -> Path:
+    """Write one JSON object a line."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> TinyRuns:
+    """Corpus, questions, and a run of each phase."""
+    folder = tmp_path_factory.mktemp("tiny")
+    source = write_jsonl(folder / "documents.jsonl", documents())
+    asked = write_jsonl(folder / "questions.jsonl", questions())
+    prepare([source], folder / "corpus", vocab_size=200, max_block_tokens=60, title_tokens=8, workers=1)
+    made, runs = (
+        config(folder),
+        TinyRuns(
+            folder / "corpus", source, asked, *(folder / name for name in ("ict", "read", "realm", "qa"))
+        ),
+    )
+    run_ict(made, runs.ict)
+    run_realm(made, runs.read, phase_name="read", start_from=runs.ict)
+    run_realm(made, runs.realm, start_from=runs.read)
+    run_qa(made, runs.qa, start_from=runs.realm)
+    return runs
