@@ -54,9 +54,10 @@ class LexicalIndex:
             if not query:
                 continue
             all_scores = self._bm25.get_scores(query)
-            most = min(k, self._count)
-            least = np.partition(all_scores, self._count - most)[self._count - most]
-            found = np.flatnonzero((all_scores >= least) & (all_scores > 0))
+            found = np.flatnonzero(all_scores > 0)
+            if len(found) > k:
+                least = np.partition(all_scores[found], -k)[-k]
+                found = found[all_scores[found] >= least]
             found = found[np.lexsort((found, -all_scores[found]))][:k]
             scores[row, : len(found)], block_ids[row, : len(found)] = all_scores[found], found
         return Search(scores=scores, block_ids=block_ids)

@@ -24,7 +24,7 @@ class Tally:
 
     def to_json(self) -> dict[str, float]:
         """Return mean, interval and count in plain JSON types."""
-        return {"value": self.mean, "low": self.low, "high": self.high, "count": self.count}
+        return {"mean": self.mean, "low": self.low, "high": self.high, "count": self.count}
 
 
 def bootstrap_interval(
