@@ -1,0 +1,66 @@
+"""Spans of a row: every one, once, in the order that is promised."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from realm_jax.ops.spans import span_allowed, span_matches, span_table
+
+
+def by_loops(length, max_width):
+    return [(i, i + w - 1) for w in range(1, max_width + 1) for i in range(length - w + 1)]
+
+
+@given(st.integers(1, 30), st.integers(1, 35))
+def test_the_table_lists_every_span_once_by_width_then_start(length, max_width):
+    starts, stops = span_table(length, max_width)
+    assert (starts.dtype, stops.dtype) == (np.int32, np.int32)
+    pairs = list(zip(starts.tolist(), stops.tolist(), strict=True))
+    assert pairs == by_loops(length, max_width)
+    assert len(pairs) == sum(length - w + 1 for w in range(1, min(length, max_width) + 1))
+
+
+MASKS = st.lists(st.booleans(), min_size=8, max_size=8)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(MASKS, min_size=2, max_size=2), st.sampled_from([1, 3, 8]))
+def test_a_span_needs_both_its_ends(rows, max_width):
+    found = span_allowed(jnp.asarray(rows), max_width=max_width)
+    expected = [[row[i] and row[j] for i, j in by_loops(8, max_width)] for row in rows]
+    np.testing.assert_array_equal(found, expected)
+
+
+ANSWERS = st.lists(st.tuples(st.integers(-1, 9), st.integers(-1, 9), st.booleans()), min_size=3, max_size=3)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(ANSWERS, min_size=2, max_size=2), st.sampled_from([2, 8]))
+def test_matches_are_the_given_spans_that_are_no_padding(answers, max_width):
+    """Answers outside the row, wider than max_width, or turned round match nothing."""
+    starts, stops, mask = (jnp.asarray([[a[i] for a in row] for row in answers]) for i in range(3))
+    found = span_matches(starts, stops, mask, length=8, max_width=max_width)
+    wanted = [{(a, b) for a, b, real in row if real} for row in answers]
+    np.testing.assert_array_equal(found, [[s in row for s in by_loops(8, max_width)] for row in wanted])
+
+
+def test_any_number_of_leading_axes():
+    rng = np.random.default_rng(0)
+    starts = jnp.asarray(rng.integers(0, 6, (2, 3, 4)), jnp.int32)
+    mask = jnp.asarray(rng.random((2, 3, 4)) < 0.7)
+    match = jax.jit(span_matches, static_argnames=("length", "max_width"))
+    whole = match(starts, starts + 1, mask, length=8, max_width=3)
+    for b in range(2):
+        part = span_matches(starts[b], starts[b] + 1, mask[b], length=8, max_width=3)
+        np.testing.assert_array_equal(whole[b], part)
+    one = span_matches(starts[0, 0], starts[0, 0] + 1, mask[0, 0], length=8, max_width=3)
+    np.testing.assert_array_equal(whole[0, 0], one)
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_width_one_is_the_mask_itself(length):
+    mask = jnp.asarray(np.arange(length) % 2 == 0)
+    np.testing.assert_array_equal(span_allowed(mask, max_width=1), mask)
