@@ -42,9 +42,7 @@ def config() -> Config:
             max_span_width=8,
         ),
         shapes=ShapeConfig(query_length=28, block_length=84, joint_length=100, max_masks=6, candidates=4),
-        ict=IctConfig(
-            steps=300, batch_size=64, optimizer=OptimizerConfig(learning_rate=1e-3), log_every=50
-        ),
+        ict=IctConfig(steps=300, batch_size=64, optimizer=OptimizerConfig(learning_rate=1e-3), log_every=50),
         read=RealmConfig(
             steps=1400,
             batch_size=64,
@@ -60,12 +58,13 @@ def config() -> Config:
             oversample=2,
         ),
         realm=RealmConfig(
-            steps=500,
-            batch_size=24,
-            optimizer=OptimizerConfig(learning_rate=5e-4),
+            steps=300,
+            batch_size=16,
+            optimizer=OptimizerConfig(learning_rate=4e-4),
             log_every=25,
             swap_probability=0.5,
             retriever_learning_rate=3e-4,
+            oversample=3,
         ),
         qa=QaConfig(steps=250, batch_size=24, optimizer=OptimizerConfig(learning_rate=5e-4), log_every=25),
         index=IndexConfig(engine="scann"),

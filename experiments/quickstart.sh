@@ -15,7 +15,7 @@ experiment=experiments/quickstart.py
 
 if [ ! -d "$data/pretraining" ]; then
   rm -rf "$data"
-  python experiments/encyclopaedia/build.py --out "$data"
+  python experiments/encyclopaedia/build.py --out "$data" --most 55
   realm_jax vocabulary "$data/encyclopaedia.jsonl" "$data/pretraining.jsonl" --out "$data/vocab.txt" --size 8000
   realm_jax prepare "$data/encyclopaedia.jsonl" --out "$data/encyclopaedia" --tokenizer "$data/vocab.txt" \
     --max-block-tokens 72 --title-tokens 12

@@ -103,7 +103,9 @@ def show_answer(answer: Answer, console: Console) -> None:
     console.print(f"\n[bold]{answer.question}[/bold]  ->  {answer.text}  (p = {answer.probability:.2f})")
     for evidence in answer.evidence[:SHOWN]:
         mark = "*" if evidence.block_id == answer.block_id else " "
-        console.print(f" {mark} p(z|x) = {evidence.retrieval_probability:.2f}  {evidence.title}: {evidence.text}")
+        console.print(
+            f" {mark} p(z|x) = {evidence.retrieval_probability:.2f}  {evidence.title}: {evidence.text}"
+        )
 
 
 def main() -> None:
@@ -119,7 +121,7 @@ def main() -> None:
     show(figures, console)
     for answer in answer_questions(run, [q.question for q in questions[:SHOWN]]):
         show_answer(answer, console)
-    console.print(f"\nAsk more: realm_jax ask {arguments.run / 'qa'} \"{questions[SHOWN].question}\"")
+    console.print(f'\nAsk more: realm_jax ask {arguments.run / "qa"} "{questions[SHOWN].question}"')
 
 
 if __name__ == "__main__":

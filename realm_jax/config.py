@@ -149,7 +149,9 @@ class RealmConfig(PhaseConfig):
     evidence_window: int = 0  # reading warm-up: body tokens kept around the masked span; 0 keeps all
     window_steps: int = 0  # reading warm-up: first steps, in which bodies are cut to the evidence window
     encoder_from_embedder: bool = False  # start the encoder's BERT from the embedder's
-    oversample: int = 1  # reading warm-up: rows drawn for each row kept; those with evidence are kept first
+    oversample: int = (
+        1  # rows drawn for each row kept; those with the masked span in a candidate are kept first
+    )
 
 
 @dataclass(frozen=True)

@@ -138,18 +138,26 @@ def questions(facts: list[Fact], count: int, split: str, rng: random.Random) -> 
             }
 
 
-def build(out: Path, *, seed: int = 0) -> dict[str, int]:
+def spread(category: list[Entity], most: int) -> list[Entity]:
+    """Take at most `most` entities, spread evenly."""
+    count = min(most, len(category))
+    return [category[place * len(category) // count] for place in range(count)]
+
+
+def build(out: Path, *, seed: int = 0, most: int | None = None) -> dict[str, int]:
     """Write the five files.
 
     Args:
       out: folder to write to; made if missing.
       seed: chooses wordings, order and the held-out facts.
+      most: entities taken of each category, spread evenly over its table; None takes all.
 
     Returns:
       Number of lines of each file.
     """
     rng = random.Random(seed)
-    entities = [entity for table in sorted(HERE.glob("*.tsv")) for entity in read_category(table)]
+    categories = [read_category(table) for table in sorted(HERE.glob("*.tsv"))]
+    entities = [entity for category in categories for entity in spread(category, most or len(category))]
     files: dict[str, list[dict]] = {
         "encyclopaedia": [],
         "pretraining": [],
@@ -179,6 +187,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("build/encyclopaedia"), help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, help="chooses wordings and the held-out facts")
+    parser.add_argument("--most", type=int, help="entities taken of each category (default: all)")
     arguments = parser.parse_args()
-    for file, count in build(arguments.out, seed=arguments.seed).items():
+    for file, count in build(arguments.out, seed=arguments.seed, most=arguments.most).items():
         print(f"{arguments.out / file}.jsonl: {count} lines")

@@ -27,29 +27,41 @@ def holds_target(batch: MaskedBatch, candidates: Candidates, tokenizer: Tokenize
     return _find_targets(batch, candidates, tokenizer).has_answer & candidates.is_valid
 
 
-def evidence_first(
-    batch: MaskedBatch, candidates: Candidates, evidence: np.ndarray, *, rows: int, keep: int
-) -> tuple[MaskedBatch, Candidates]:
-    """Keep the rows with evidence and, of each, the candidates with evidence, before all others.
+def rows_with_evidence(
+    batch: MaskedBatch, candidates: Candidates, evidence: np.ndarray, *, rows: int
+) -> tuple[MaskedBatch, Candidates, np.ndarray]:
+    """Keep `rows` rows, those with evidence before all others: the rest can teach nothing about reading.
 
     Args:
       batch: masked texts `[B, ...]`.
       candidates: `[B, K, ...]`.
       evidence: bool `[B, K]`, from `holds_target`.
-      rows: B of the result.
-      keep: K of the result.
+      rows: B of the result; at most that of the batch.
 
     Returns:
-      The batch and its candidates; order is kept among equals.
+      Batch, candidates and evidence; order is kept among equals.
     """
     chosen = np.argsort(~evidence.any(axis=1), kind="stable")[:rows]
-    batch, candidates = tree_rows(batch, chosen), tree_rows(candidates, chosen)
-    places = np.argsort(~evidence[chosen], axis=1, kind="stable")[:, :keep]
+    return tree_rows(batch, chosen), tree_rows(candidates, chosen), evidence[chosen]
+
+
+def evidence_first(candidates: Candidates, evidence: np.ndarray, *, keep: int) -> Candidates:
+    """Keep `keep` candidates of each row, those with evidence before all others.
+
+    Args:
+      candidates: `[B, K, ...]`.
+      evidence: bool `[B, K]`, from `holds_target`.
+      keep: K of the result; at most that of the candidates.
+
+    Returns:
+      Candidates; order is kept among equals.
+    """
+    places = np.argsort(~evidence, axis=1, kind="stable")[:, :keep]
 
     def pick(leaf: np.ndarray) -> np.ndarray:
         return np.take_along_axis(leaf, places.reshape(*places.shape, *(1,) * (leaf.ndim - 2)), axis=1)
 
-    return batch, jax.tree.map(pick, candidates)
+    return jax.tree.map(pick, candidates)
 
 
 def crop_to_target(

@@ -26,7 +26,12 @@ from realm_jax.runs.live_index import (
     load_version,
 )
 from realm_jax.runs.phase import Phase, check_same_run, read_record, run_phase
-from realm_jax.runs.reading import crop_to_target, evidence_first, holds_target
+from realm_jax.runs.reading import (
+    crop_to_target,
+    evidence_first,
+    holds_target,
+    rows_with_evidence,
+)
 from realm_jax.runs.refreshing import RefreshHook
 from realm_jax.runs.setup import check_vocabulary, initial_params, models_of, resolve, save_config
 from realm_jax.text.swap import swap_facts
@@ -69,13 +74,16 @@ class RealmInputs:
     def __call__(self, step: int, params: Params, batch: MaskedBatch) -> tuple[MaskedBatch, Candidates]:
         """Return the batch and its candidates `[B, K]`."""
         candidates = self._search(params, self._live.current.index, batch.query, batch.origin)
-        if self._settings.evidence_pool:
+        settings = self._settings
+        if settings.evidence_pool or settings.oversample > 1:
             evidence = holds_target(batch, candidates, self._tokenizer)
-            batch, candidates = evidence_first(
-                batch, candidates, evidence, rows=self._settings.batch_size, keep=self._candidates
+            batch, candidates, evidence = rows_with_evidence(
+                batch, candidates, evidence, rows=settings.batch_size
             )
+            if settings.evidence_pool:
+                candidates = evidence_first(candidates, evidence, keep=self._candidates)
         rng = np.random.default_rng([self._seed, step])
-        if self._pool is not None and rng.random() < self._settings.swap_probability:
+        if self._pool is not None and rng.random() < settings.swap_probability:
             swapped = swap_facts(
                 batch,
                 candidates,
@@ -86,9 +94,9 @@ class RealmInputs:
                 mask_id=self._tokenizer.mask_id,
             )
             batch, candidates = swapped.batch, swapped.candidates
-        if step < self._settings.window_steps:
+        if step < settings.window_steps:
             candidates = crop_to_target(
-                batch, candidates, self._tokenizer, width=self._settings.evidence_window, rng=rng
+                batch, candidates, self._tokenizer, width=settings.evidence_window, rng=rng
             )
         return batch, candidates
 
