@@ -24,15 +24,15 @@ def require(condition: bool, rule: str, *, got: Any, remedy: str) -> None:
 class BertConfig:
     """The size of one BERT."""
 
-    hidden_size: int = 768
-    num_layers: int = 12
-    num_heads: int = 12
-    intermediate_size: int = 3072
+    hidden_size: int = 768  # width of the states
+    num_layers: int = 12  # Transformer layers
+    num_heads: int = 12  # attention heads; must divide the hidden size
+    intermediate_size: int = 3072  # width of the feed-forward layers
     max_positions: int = 512  # longest row, tokens
-    type_vocab_size: int = 2
-    activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu_tanh"
-    layer_norm_eps: float = 1e-12
-    dropout: float = 0.1
+    type_vocab_size: int = 2  # segments
+    activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu_tanh"  # of the feed-forward layers
+    layer_norm_eps: float = 1e-12  # epsilon of the LayerNorms
+    dropout: float = 0.1  # rate, in training
 
     def __post_init__(self) -> None:
         require(
@@ -54,27 +54,27 @@ class ModelConfig:
     """Embedder, knowledge-augmented encoder and reader; all three are BERTs of one size."""
 
     bert: BertConfig = field(default_factory=BertConfig)
-    vocab_size: int = 0  # 0: that of the corpus
+    vocab_size: int = 0  # wordpieces; 0: that of the corpus
     embedding_size: int = 128  # dimension of the index
     two_towers: bool = False  # separate embedders for queries and blocks
-    span_hidden_size: int = 256
-    span_norm_eps: float = 1e-3
-    max_span_width: int = 10  # tokens
+    span_hidden_size: int = 256  # hidden width of the span scorer
+    span_norm_eps: float = 1e-3  # epsilon of the span scorer's LayerNorm
+    max_span_width: int = 10  # widest answer, tokens
     pooling: Literal["pooler", "cls", "mean"] = "pooler"  # what the embedder makes of a row's states
     normalize: bool = False  # scale embeddings to length 1
-    dtype: Literal["float32", "bfloat16"] = "float32"  # compute; parameters are float32
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
 
 
 @dataclass(frozen=True)
 class ShapeConfig:
     """The fixed shapes of a batch, in tokens."""
 
-    query_length: int = 96  # [CLS] x [SEP]
-    block_length: int = 312  # [CLS] title [SEP] body [SEP], what the embedder reads
-    joint_length: int = 384  # [CLS] x [SEP] body [SEP], what the encoder and the reader read
-    max_masks: int = 10
-    candidates: int = 8  # the null block included
-    null_block: bool = True
+    query_length: int = 96  # tokens of [CLS] x [SEP]
+    block_length: int = 312  # tokens of [CLS] title [SEP] body [SEP], what the embedder reads
+    joint_length: int = 384  # tokens of [CLS] x [SEP] body [SEP], what the encoder and the reader read
+    max_masks: int = 10  # most masked tokens a text
+    candidates: int = 8  # blocks a text is read with, the null block included
+    null_block: bool = True  # an empty block is always the first candidate
 
     def __post_init__(self) -> None:
         least = 2 if self.null_block else 1
@@ -96,22 +96,22 @@ class ShapeConfig:
 class OptimizerConfig:
     """BERT's optimiser: AdamW, linear warm-up and decay, clipping by global norm."""
 
-    learning_rate: float = 3e-5
-    warmup_steps: int = 0  # 0: min(10000, max(100, steps / 10)), the rule of the paper
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
+    learning_rate: float = 3e-5  # peak
+    warmup_steps: int = 0  # linear warm-up; 0: min(10000, max(100, steps / 10)), the rule of the paper
+    weight_decay: float = 0.01  # of kernels and embeddings, decoupled
+    clip_norm: float = 1.0  # largest global norm of the gradient
 
 
 @dataclass(frozen=True)
 class PhaseConfig:
     """One training phase."""
 
-    steps: int
+    steps: int  # length of the phase
     batch_size: int  # rows
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    log_every: int = 50  # steps
-    checkpoint_every: int = 1000  # steps
-    keep_checkpoints: int = 2
+    log_every: int = 50  # steps between lines of metrics
+    checkpoint_every: int = 1000  # steps between checkpoints
+    keep_checkpoints: int = 2  # newest ones kept
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "log_every", "checkpoint_every", "keep_checkpoints"):
@@ -127,8 +127,8 @@ class PhaseConfig:
 class IctConfig(PhaseConfig):
     """Inverse cloze task: the warm start of the embedder."""
 
-    steps: int = 100_000
-    batch_size: int = 4096
+    steps: int = 100_000  # length of the phase
+    batch_size: int = 4096  # pseudo-queries, and blocks
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=1e-4))
     keep_probability: float = 0.1  # how often the pseudo-query stays in its block
 
@@ -137,32 +137,30 @@ class IctConfig(PhaseConfig):
 class RealmConfig(PhaseConfig):
     """REALM pre-training, and the reading warm-up before it."""
 
-    steps: int = 200_000
-    batch_size: int = 512
-    masker: Literal["salient", "random_span", "uniform"] = "salient"
-    marginal: Literal["token", "sequence"] = "token"
+    steps: int = 200_000  # length of the phase
+    batch_size: int = 512  # texts
+    masker: Literal["salient", "random_span", "uniform"] = "salient"  # what is masked
+    marginal: Literal["token", "sequence"] = "token"  # what is marginalised: each token, or all of a text
     weights: Literal["retrieval", "uniform"] = "retrieval"  # uniform: p(z|x) = 1/K, trains the encoder alone
-    swap_probability: float = 0.0  # share of batches with swapped facts
-    retriever_learning_rate: float = 0.0  # 0: that of the optimizer
-    candidates: int = 0  # 0: shapes.candidates
+    swap_probability: float = 0.0  # share of batches whose facts are swapped, in text and blocks alike
+    retriever_learning_rate: float = 0.0  # peak; 0: that of the optimizer
+    candidates: int = 0  # blocks a text is read with; 0: shapes.candidates
     evidence_pool: int = 0  # reading warm-up: candidates that hold the masked span first, out of this many
     evidence_window: int = 0  # reading warm-up: body tokens kept around the masked span; 0 keeps all
     window_steps: int = 0  # reading warm-up: first steps, in which bodies are cut to the evidence window
     encoder_from_embedder: bool = False  # start the encoder's BERT from the embedder's
-    oversample: int = (
-        1  # rows drawn for each row kept; those with the masked span in a candidate are kept first
-    )
+    oversample: int = 1  # rows drawn for each row kept; those with evidence are kept first
 
 
 @dataclass(frozen=True)
 class QaConfig(PhaseConfig):
     """Open-domain QA fine-tuning."""
 
-    steps: int = 20_000
-    batch_size: int = 16
+    steps: int = 20_000  # length of the phase
+    batch_size: int = 16  # questions
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=1e-5))
-    loss: Literal["marginal", "orqa", "emdr2", "pdist"] = "marginal"
-    candidates: int = 5
+    loss: Literal["marginal", "orqa", "emdr2", "pdist"] = "marginal"  # and how answers are chosen
+    candidates: int = 5  # blocks read a question
     max_answers: int = 8  # answer spans kept a block
 
 
@@ -170,11 +168,11 @@ class QaConfig(PhaseConfig):
 class IndexConfig:
     """The engine of the index and what is asked of it."""
 
-    engine: Literal["exact", "scann"] = "scann"
-    recall_k: int = 10
+    engine: Literal["exact", "scann"] = "scann"  # exact: on the device; scann: on the host, sublinear
+    recall_k: int = 10  # k of the measured recall
     recall_floor: float = 0.9  # recall@k against exact search below which an index is refused
-    recall_sample: int = 256  # queries
-    embed_batch_size: int = 256  # blocks
+    recall_sample: int = 256  # queries of that measurement
+    embed_batch_size: int = 256  # blocks embedded at once
     extra: int = 8  # blocks searched beyond the candidates, against trivial and duplicate ones
 
 
@@ -183,11 +181,11 @@ class RefreshConfig:
     """When the index is embedded anew, by whom, and when it is adopted."""
 
     every: int = 500  # steps between snapshots; 0 never refreshes
-    worker: Literal["thread", "inline"] = "thread"
-    adoption: Literal["when_ready", "at_lag"] = "when_ready"
+    worker: Literal["thread", "inline"] = "thread"  # thread: beside training; inline: training waits
+    adoption: Literal["when_ready", "at_lag"] = "when_ready"  # at_lag: reproducible bit for bit
     lag: int = 0  # steps from snapshot to adoption under at_lag
-    retries: int = 2
-    probes: int = 64  # queries of the fixed probe set
+    retries: int = 2  # failed refreshes in a row that are tried again
+    probes: int = 64  # queries of the fixed set on which stale and fresh results are compared
 
     def __post_init__(self) -> None:
         require(
@@ -202,12 +200,12 @@ class RefreshConfig:
 class Config:
     """A whole experiment."""
 
-    name: str = "realm"
-    seed: int = 0
+    name: str = "realm"  # of the experiment
+    seed: int = 0  # of parameters, order, masks, swaps and dropout
     corpus: str = ""  # prepared corpus that is searched (Z)
     text: str = ""  # prepared corpus that is masked (X); empty: the same as `corpus`
-    train_questions: str = ""  # JSONL
-    dev_questions: str = ""  # JSONL
+    train_questions: str = ""  # question set to fine-tune on, JSONL
+    dev_questions: str = ""  # question set to evaluate on, JSONL
     model: ModelConfig = field(default_factory=ModelConfig)
     shapes: ShapeConfig = field(default_factory=ShapeConfig)
     ict: IctConfig = field(default_factory=IctConfig)

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from rich.console import Console
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from realm_jax.commands.parsing import parse
 from realm_jax.data.prepare import prepare as prepare_corpus
@@ -13,6 +14,13 @@ from realm_jax.data.records import Document, Fields, parse_document
 from realm_jax.data.sources import Source, open_source
 from realm_jax.errors import CorpusError
 from realm_jax.text.tokenizer import Tokenizer, train_vocabulary
+
+Sources = Annotated[
+    Positional[tuple[str, ...]],
+    arg(
+        metavar="SOURCE ...", help=".jsonl or .jsonl.gz files, folders of .txt files, tfds:name/config:split"
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -31,8 +39,7 @@ class FieldNames:
 class Vocabulary:
     """Train a WordPiece vocabulary, shared by all the sources given; corpora of one run must share one."""
 
-    # .jsonl or .jsonl.gz files, folders of .txt files, tfds:name/config:split
-    sources: Positional[tuple[str, ...]]
+    sources: Sources
     out: Path  # the vocab.txt to write; must not exist
     size: int = 8000  # wordpieces, special tokens included; fewer if the texts are small
     min_frequency: int = 2  # times a pair of pieces must occur to be joined, and a character to be kept
@@ -47,13 +54,11 @@ class Prepare:
     A bad record is counted by reason and reported with file and line. The folder appears when it is complete.
     """
 
-    # .jsonl or .jsonl.gz files, folders of .txt files, tfds:name/config:split
-    sources: Positional[tuple[str, ...]]
+    sources: Sources
     out: Path  # folder to write; must not exist, unless --overwrite
-    # vocabulary: a vocab.txt, or a prepared corpus or imported model whose vocabulary is shared; this or
-    # --vocab-size
+    # vocab.txt, or folder of a prepared corpus or an import whose vocabulary is shared
     tokenizer: Path | None = None
-    vocab_size: int | None = None  # train a vocabulary of this many wordpieces on the sources instead
+    vocab_size: int | None = None  # instead of --tokenizer: wordpieces of a vocabulary trained on the sources
     max_block_tokens: int = 288  # wordpieces of a block, the closing [SEP] included
     title_tokens: int = 24  # wordpieces of a title, [CLS] and [SEP] included; longer titles lose their end
     tagger: str = "rules"  # tagger of salient spans
@@ -83,6 +88,12 @@ def vocabulary(arguments: Sequence[str], *, prog: str) -> None:
     texts = _Texts(
         [open_source(s, tfds_dir=options.tfds_dir) for s in options.sources], options.fields.fields()
     )
+    if not any(True for _ in texts):
+        raise CorpusError(
+            "a vocabulary is trained on texts",
+            got=f"no document in {', '.join(options.sources) or 'no source'}",
+            remedy="Name JSONL files or folders of .txt files.",
+        )
     tokens = train_vocabulary(texts, vocab_size=options.size, min_frequency=options.min_frequency)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     Tokenizer(tokens).save(options.out)

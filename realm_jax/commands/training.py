@@ -24,12 +24,10 @@ class Ict:
     """Warm the retriever up by the inverse cloze task: find the block a sentence was cut from."""
 
     workdir: Path  # folder of the run; a run that is there is resumed
-    experiment: Path | None = (
-        None  # Python file whose config() returns a Config; None: --start-from's, or defaults
-    )
-    start_from: Path | None = (
-        None  # folder of a run, or of an import, to take parameters from; None: fresh ones
-    )
+    # Python file whose config() returns a Config; None: the values of --start-from, or the defaults
+    experiment: Path | None = None
+    # folder of a run, or of an import, to take parameters from; None: fresh ones
+    start_from: Path | None = None
     stop_after: int | None = None  # stop when this many steps are done, schedule unchanged; resume later
     config: Annotated[Config, arg(name="")] = field(default_factory=Config)
 

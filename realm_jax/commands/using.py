@@ -14,7 +14,7 @@ from realm_jax.errors import ConfigError
 RetrieverName = Literal["model", "bm25", "null"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Opened:
     """What every use of a run can choose."""
 
@@ -25,7 +25,7 @@ class Opened:
     fresh_index: bool = False  # embed the corpus anew if the index is older than the parameters
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Embed(Opened):
     """Embed a corpus with a run's parameters and publish the index in the run's folder.
 
@@ -34,7 +34,7 @@ class Embed(Opened):
     """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluate(Opened):
     """Evaluate a run: exact match, recall@k, the reader's upper bound, retrieval utility.
 
@@ -42,8 +42,7 @@ class Evaluate(Opened):
     evaluation.json and predictions.jsonl.
     """
 
-    # question set: .jsonl with "question", "answers" and, if any, "id", "source", "is_regex",
-    # "gold_passage_ids"; "dev": the run's own
+    # .jsonl with "question", "answers", if any "id", "source", "is_regex", "gold_passage_ids"; dev: the run's
     questions: str | None = None
     out: Path | None = None  # folder to write to; None: <run>/evaluation-<retriever>
     retriever: RetrieverName = "model"  # model: the run's own; bm25: lexical; null: no block (closed book)
@@ -56,7 +55,7 @@ class Evaluate(Opened):
     batch_size: int = 8  # rows read at once; the results do not depend on it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ask(Opened):
     """Answer questions, and show the blocks each answer was looked for in, with their p(z|x)."""
 
@@ -67,16 +66,14 @@ class Ask(Opened):
     json: bool = False  # print JSON lines
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fill(Opened):
     """Fill in the [MASK]s of a sentence: without a block, with each retrieved block, and marginalised.
 
     Shows the most probable wordpieces and their probability, and p(y|z,x) of a filler given as --target.
     """
 
-    sentence: Annotated[
-        Positional[str], arg(metavar="SENTENCE", help="text with [MASK]s")
-    ] = ""
+    sentence: Annotated[Positional[str], arg(metavar="SENTENCE", help="text with [MASK]s")]
     target: str | None = None  # filler to give the probability of; one [MASK] stretches to its wordpieces
     top: int = 5  # wordpieces shown a mask
     candidates: int | None = None  # blocks, the null block included; None: as in pre-training
@@ -84,11 +81,11 @@ class Fill(Opened):
     json: bool = False  # print JSON
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Retrieve(Opened):
     """Search a corpus for any text."""
 
-    text: Annotated[Positional[str], arg(metavar="TEXT", help="question, sentence, name")] = ""
+    text: Annotated[Positional[str], arg(metavar="TEXT", help="question, sentence, name")]
     k: int = 5  # blocks
     retriever: Literal["model", "bm25"] = "model"  # model: the run's own; bm25: lexical
     json: bool = False  # print JSON lines

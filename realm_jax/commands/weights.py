@@ -30,9 +30,8 @@ class Import:
 
     checkpoint: Annotated[Positional[str], arg(metavar="CHECKPOINT", help="folder, or name on the model hub")]
     workdir: Path  # run folder to write; must not hold a run
-    pooling: Literal["pooler", "cls", "mean"] | None = (
-        None  # of a BERT's embedder; None: what the folder says
-    )
+    # what stands for a row in a BERT's embedder; None: what the folder says
+    pooling: Literal["pooler", "cls", "mean"] | None = None
     normalize: bool | None = None  # embeddings of length 1; None: what the folder says
     seed: int = 0  # of the heads that stay fresh
 
@@ -45,9 +44,7 @@ class Export:
     out: Path  # folder to create; must not exist, or be empty
     # public class to write it as; None: the layout of the import the run folder is
     architecture: Architecture | None = None
-    corpus: Path | None = (
-        None  # prepared corpus whose block embeddings RealmForOpenQA carries; None: the run's
-    )
+    corpus: Path | None = None  # its block embeddings go into RealmForOpenQA; None: the run's corpus
     step: int | None = None  # checkpoint to use, by its step; None: the newest
 
 
