@@ -7,7 +7,7 @@ from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.streams import ict_stream
 from realm_jax.runs.phase import Phase, run_phase
-from realm_jax.runs.setup import initial_params, models_of, resolve, save_config
+from realm_jax.runs.setup import initial_params, models_of, resolve
 from realm_jax.train.steps import ict_loss
 
 
@@ -29,7 +29,6 @@ def run_ict(
     """
     corpus = Corpus.open(config.corpus)
     config = resolve(config, corpus)
-    save_config(config, workdir)
     models = models_of(config)
     towers = dict.fromkeys((models.query_tower, models.block_tower))
     phase = Phase(

@@ -3,28 +3,34 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from realm_jax.config import Config, ModelConfig, QaConfig, ShapeConfig, from_dict, to_dict
-from realm_jax.errors import CheckpointError
+from realm_jax.config import Config, IndexConfig, ModelConfig, QaConfig, ShapeConfig, from_dict, to_dict
+from realm_jax.data.corpus import Corpus
+from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.models.export import export_pretrained, source_for
 from realm_jax.models.pretrained import VOCABULARY, Pretrained
 from realm_jax.models.sidecar import LAYOUT, load_sidecar, save_sidecar
 from realm_jax.models.warm_start import warm_start
-from realm_jax.runs.setup import models_of, save_config
+from realm_jax.runs.live_index import INDEX_FOLDER, publish_version
+from realm_jax.runs.setup import models_of, resolve, save_config
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.state import create_state
 from realm_jax.types import Params
 
+BLOCK_EMBEDDINGS = "block_emb"  # the name in the public layout
 IMPORTED = "import"  # phase of a run folder that was imported without a reader
 PUBLIC_READER = {"reader_seq_len": 320, "searcher_seq_len": 64, "reader_beam_size": 5}  # published defaults
 
 
-def save_imported(pretrained: Pretrained, workdir: Path, *, seed: int = 0) -> list[str]:
+def save_imported(
+    pretrained: Pretrained, workdir: Path, *, corpus: Corpus | None = None, seed: int = 0
+) -> list[str]:
     """Write a run folder that every other command takes: checkpoint of step 0, config, vocabulary, layout.
 
     Parts that the checkpoint lacks start from the BERT of another part, their heads fresh. With a reader the
@@ -33,6 +39,8 @@ def save_imported(pretrained: Pretrained, workdir: Path, *, seed: int = 0) -> li
     Args:
       pretrained: the imported checkpoint.
       workdir: folder to write; must not hold a run.
+      corpus: to search; where the checkpoint carries block embeddings, its blocks are those, in their order,
+        and the embeddings become the index.
       seed: of the fresh heads.
 
     Returns:
@@ -40,25 +48,65 @@ def save_imported(pretrained: Pretrained, workdir: Path, *, seed: int = 0) -> li
 
     Raises:
       CheckpointError: the folder holds a run already.
+      ConfigError: the corpus has another number of blocks, or another vocabulary.
     """
     if (workdir / "checkpoints").exists():
         raise CheckpointError(
             "an import is written to a folder of its own", got=str(workdir), remedy="Choose another folder."
         )
     config = imported_config(pretrained, name=workdir.name)
+    if corpus is not None:
+        config = resolve(replace(config, corpus=str(corpus.path)), corpus)
     params = jax.jit(models_of(config).init)(jax.random.key(seed))
     params, fresh = warm_start(params, pretrained.params)
     save_config(config, workdir)
     if pretrained.vocabulary is not None:
         shutil.copyfile(pretrained.vocabulary, workdir / VOCABULARY)
     save_sidecar(workdir, pretrained.source, pretrained.unread)
-    phase = "qa" if "reader" in pretrained.params else IMPORTED
+    record: dict[str, Any] = {
+        "phase": "qa" if "reader" in pretrained.params else IMPORTED,
+        "config": to_dict(config),
+    }
+    if corpus is not None and BLOCK_EMBEDDINGS in pretrained.unread:
+        publish_embeddings(pretrained.unread[BLOCK_EMBEDDINGS], corpus, workdir, config.index)
+        record["index_version"] = 0
     params = jax.tree.map(jnp.asarray, params)
     checkpoints = Checkpoints(workdir, keep=1)
     state = create_state(params, optimizer=optax.identity(), trained=[], seed=seed)
-    checkpoints.save(state, record={"phase": phase, "config": to_dict(config), "data": None})
+    checkpoints.save(state, record={**record, "data": None})
     checkpoints.close()
     return fresh
+
+
+def publish_embeddings(embeddings: np.ndarray, corpus: Corpus, workdir: Path, settings: IndexConfig) -> None:
+    """Publish block embeddings as version 0 of a run's index.
+
+    Args:
+      embeddings: float32 `[N, D]`, a row a block.
+      corpus: the blocks.
+      workdir: folder of the run.
+      settings: engine, and what is asked of it.
+
+    Raises:
+      ConfigError: the corpus has another number of blocks.
+      RecallError: the engine finds too little.
+    """
+    if len(embeddings) != len(corpus):
+        raise ConfigError(
+            f"the corpus must hold the {len(embeddings)} blocks whose embeddings the checkpoint carries",
+            got=f"{len(corpus)} blocks in {corpus.path}",
+            remedy="Leave the corpus out here, and embed it with the imported model.",
+        )
+    publish_version(
+        np.asarray(embeddings, np.float32),
+        0,
+        corpus=corpus,
+        root=workdir / INDEX_FOLDER,
+        engine=settings.engine,
+        recall_k=settings.recall_k,
+        recall_floor=settings.recall_floor,
+        recall_sample=settings.recall_sample,
+    )
 
 
 def imported_config(pretrained: Pretrained, *, name: str) -> Config:
@@ -118,5 +166,5 @@ def export_run(
     else:
         source, unread = source_for(architecture, model), {}
     if block_embeddings is not None:
-        unread = {**unread, "block_emb": np.asarray(block_embeddings, np.float32)}
+        unread = {**unread, BLOCK_EMBEDDINGS: np.asarray(block_embeddings, np.float32)}
     export_pretrained(params, model, out, source=source, unread=unread, vocabulary=vocabulary)

@@ -93,6 +93,36 @@ def build_version(
             got="a request to stop",
             remedy="It starts again when the run is resumed.",
         )
+    return publish_version(
+        embeddings,
+        version,
+        corpus=corpus,
+        root=root,
+        engine=engine,
+        recall_k=recall_k,
+        recall_floor=recall_floor,
+        recall_sample=recall_sample,
+    )
+
+
+def publish_version(
+    embeddings: np.ndarray,
+    version: int,
+    *,
+    corpus: Corpus,
+    root: Path,
+    engine: str,
+    recall_k: int,
+    recall_floor: float,
+    recall_sample: int,
+) -> IndexVersion:
+    """Build the engine over block embeddings float32 `[N, D]`, measure its recall, publish.
+
+    The arguments are those of `build_version`.
+
+    Raises:
+      RecallError: the engine finds too little.
+    """
     index = ENGINES[engine].build(embeddings)
     sample = np.random.default_rng(0).choice(
         len(embeddings), min(recall_sample, len(embeddings)), replace=False

@@ -14,6 +14,7 @@ from realm_jax.data.stream import Stream
 from realm_jax.errors import CheckpointError
 from realm_jax.loop import Hook, StopOnSignal, train
 from realm_jax.progress import Reporter, reporter
+from realm_jax.runs.setup import save_config
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.metrics import MetricsWriter, check_finite, means
 from realm_jax.train.optimizer import make_optimizer
@@ -147,6 +148,8 @@ def run_phase(
         state = checkpoints.restore(state)
         phase.stream.set_state(record["data"])
         print(f"{phase.name}: resuming at step {int(state.step)} of {settings.steps}", flush=True)
+
+    save_config(config, workdir)
 
     def save(state: TrainState) -> None:
         own = {"phase": phase.name, "config": to_dict(config), "data": phase.stream.get_state()}

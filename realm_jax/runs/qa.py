@@ -32,7 +32,7 @@ from realm_jax.runs.live_index import (
     load_version,
 )
 from realm_jax.runs.phase import Phase, read_record, run_phase
-from realm_jax.runs.setup import initial_params, models_of, resolve, save_config
+from realm_jax.runs.setup import initial_params, models_of, resolve
 from realm_jax.text.regex import RegexMatcher
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.steps import qa_loss
@@ -63,7 +63,6 @@ def run_qa(
     corpus = Corpus.open(config.corpus)
     config = resolve(replace(config, model=replace(config.model, two_towers=True)), corpus)
     questions = Questions.load(config.train_questions)
-    save_config(config, workdir)
     models = models_of(config)
     params = initial_params(models, seed=config.seed, start_from=start_from)
     if start_from is None or Checkpoints(start_from).record()["phase"] != "qa":

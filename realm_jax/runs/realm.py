@@ -33,7 +33,7 @@ from realm_jax.runs.reading import (
     rows_with_evidence,
 )
 from realm_jax.runs.refreshing import RefreshHook
-from realm_jax.runs.setup import check_vocabulary, initial_params, models_of, resolve, save_config
+from realm_jax.runs.setup import check_vocabulary, initial_params, models_of, resolve
 from realm_jax.text.swap import swap_facts
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.steps import realm_loss
@@ -128,7 +128,6 @@ def run_realm(
     text = Corpus.open(config.text) if config.text else corpus
     check_vocabulary(text, corpus)
     config = resolve(config, corpus)
-    save_config(config, workdir)
     models = models_of(config)
     params = initial_params(models, seed=config.seed, start_from=start_from)
     if settings.encoder_from_embedder:
@@ -188,7 +187,8 @@ def run_realm(
         stream=texts(batch_size=settings.batch_size * settings.oversample),
         inputs=inputs,
         hooks=[refresh],
-        extra=refresh.values,
+        # An embedder that is not trained has an index that cannot grow stale.
+        extra=refresh.values if settings.weights == "retrieval" else lambda step: {},
         record=refresh.record,
         pending=refresh.pending,
     )
