@@ -46,7 +46,16 @@ def make_optimizer(
         for name, rate in learning_rates.items()
     }
     by_part = {name: name for name in learning_rates}
-    return optax.chain(optax.clip_by_global_norm(clip_norm), optax.partition(parts, by_part))
+    chain = optax.chain(optax.clip_by_global_norm(clip_norm), optax.partition(parts, by_part))
+
+    def update(
+        updates: Params, state: optax.OptState, params: Params | None = None
+    ) -> tuple[Params, optax.OptState]:
+        # Optax raises floats to integer powers, which strict promotion of dtypes refuses.
+        with jax.numpy_dtype_promotion("standard"):
+            return chain.update(updates, state, params)
+
+    return optax.GradientTransformation(chain.init, update)
 
 
 def _schedule(peak: float, rise: int, steps: int) -> optax.Schedule:

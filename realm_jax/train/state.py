@@ -1,6 +1,7 @@
 """The training state, and the one way it is updated."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +73,6 @@ def update(
     norms = {"gradient_norm": gradients, "parameter_norm": new_parts, "update_norm": updates}
     metrics |= {name: (optax.global_norm(tree), jnp.float32(1)) for name, tree in norms.items()}
     return (
-        state.replace(step=state.step + 1, params={**state.params, **new_parts}, opt_state=opt_state),
+        replace(state, step=state.step + 1, params={**state.params, **new_parts}, opt_state=opt_state),
         metrics,
     )

@@ -181,7 +181,7 @@ def qa_loss(
       key: dropout key; None turns dropout off.
       batch: questions and where their answers stand.
       candidates: `[B, K, ...]`.
-      block_embeddings: float32 `[B, K, D]`, the candidates' rows of the index; the query embedder alone moves.
+      block_embeddings: float32 `[B, K, D]`, the candidates' rows of the index; only the query embedder moves.
       models: the models.
       joint_length: tokens of question and block as the reader reads them.
       answer_loss: one of `ops.open_qa.QA_LOSSES`.
