@@ -33,6 +33,8 @@ class Import:
     # what stands for a row in a BERT's embedder; None: what the folder says
     pooling: Literal["pooler", "cls", "mean"] | None = None
     normalize: bool | None = None  # embeddings of length 1; None: what the folder says
+    # prepared corpus to search; of an open-QA model: its blocks in order, their embeddings become the index
+    corpus: Path | None = None
     seed: int = 0  # of the heads that stay fresh
 
 
@@ -62,6 +64,7 @@ def import_(arguments: Sequence[str], *, prog: str) -> None:
         realm_jax ict --workdir runs/ict --start-from runs/minilm --corpus corpora/wiki
         """,
     )
+    from realm_jax.data.corpus import Corpus
     from realm_jax.models.hub import checkpoint_folder
     from realm_jax.models.pretrained import import_pretrained
     from realm_jax.runs.imported import save_imported
@@ -69,12 +72,13 @@ def import_(arguments: Sequence[str], *, prog: str) -> None:
     pretrained = import_pretrained(
         checkpoint_folder(options.checkpoint), pooling=options.pooling, normalize=options.normalize
     )
-    fresh = save_imported(pretrained, options.workdir, seed=options.seed)
+    corpus = Corpus.open(options.corpus) if options.corpus else None
+    fresh = save_imported(pretrained, options.workdir, corpus=corpus, seed=options.seed)
     print(f"{options.workdir}: {', '.join(pretrained.params)} from {options.checkpoint}")
     if fresh:
         print(f"fresh: {', '.join(fresh)}")
     if pretrained.unread:
-        print(f"kept for an export, not read: {', '.join(sorted(pretrained.unread))}")
+        print(f"kept for an export, not read: {len(pretrained.unread)} tensors")
     if pretrained.vocabulary is None:
         print("no vocab.txt: prepare the corpus with the vocabulary the model was trained with")
     elif not pretrained.lowercase:

@@ -198,7 +198,7 @@ def build_index(run: LoadedRun, root: Path) -> IndexVersion:
             corpus=run.corpus,
             root=root,
             engine=settings.engine,
-            batch_size=settings.embed_batch_size,
+            batch_size=min(settings.embed_batch_size, len(run.corpus)),
             recall_k=settings.recall_k,
             recall_floor=settings.recall_floor,
             recall_sample=settings.recall_sample,
