@@ -1,14 +1,14 @@
 # shellcheck shell=bash
 # Make the project's own environment in .venv, once for each state of the requirements, and enter it.
-# Sourced by the scripts; expects the variable `root`. PYTHON chooses the interpreter (3.11 or newer).
+# Sourced by the scripts; expects the variable `root`. PYTHON chooses the interpreter.
 
 enter_environment() { # enter_environment REQUIREMENTS_FILE
   : "${root:?must name the folder of the repository}"
   local python wanted stamp="$root/.venv/$1.sum" venv="$root/.venv/bin/python"
   wanted=$(cat "$root"/requirements*.txt "$root/pyproject.toml" | cksum)
-  if ! new_enough "$venv" || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+  if ! fits "$venv" || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "Installing $1 into .venv (a few minutes the first time)"
-    if ! new_enough "$venv"; then
+    if ! fits "$venv"; then
       python=$(find_python) || return
       "$python" -m venv --clear "$root/.venv"
     fi
@@ -20,21 +20,21 @@ enter_environment() { # enter_environment REQUIREMENTS_FILE
   export PATH
 }
 
-find_python() { # print the interpreter to build with: $PYTHON, or the first one that is new enough
+find_python() { # print the interpreter to build with: $PYTHON, or the first one that fits
   local candidate
   for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python}; do
-    if new_enough "$candidate"; then
+    if fits "$candidate"; then
       echo "$candidate"
       return
     fi
   done
-  echo "realm_jax needs Python 3.11 or newer; ${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>&1)." \
+  echo "realm_jax needs Python 3.11, 3.12 or 3.13; ${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>&1)." \
     "Set PYTHON to another interpreter." >&2
   return 1
 }
 
-new_enough() { # new_enough INTERPRETER
-  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+fits() { # fits INTERPRETER
+  "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null
 }
 
 # On a CPU the step's large temporaries are the same every time: keep glibc from giving them back to the
