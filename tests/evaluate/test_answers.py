@@ -1,0 +1,80 @@
+"""Right or wrong, and the rank of the first block with the answer or of a gold document."""
+
+import json
+
+import numpy as np
+import pytest
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.prepare import prepare
+from realm_jax.data.questions import Question
+from realm_jax.evaluate.answers import NOT_FOUND, answer_ranks, gold_ranks, is_correct, recall_at
+from realm_jax.text.regex import RegexMatcher
+from realm_jax.types import NO_BLOCK
+
+TEXTS = {
+    "a": "Radium was found by Marie Curie in 1898.",
+    "b": "The Seine flows through Paris.",
+    "c": "Curie worked in Paris; the café was near.",
+}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = [{"id": name, "title": "Title Warsaw", "text": text} for name, text in TEXTS.items()]
+    (folder / "docs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare([folder / "docs.jsonl"], folder / "out", vocab_size=200, workers=1)
+    return Corpus.open(folder / "out")
+
+
+def question(*answers: str, regex: bool = False, gold: tuple[str, ...] = ()) -> Question:
+    return Question("id", "who?", answers, regex, gold)
+
+
+def test_strings_match_after_normalisation_and_patterns_at_the_beginning():
+    with RegexMatcher() as matcher:
+        assert is_correct("the  Marie Curie!", question("Marie Curie"), matcher=matcher)
+        assert not is_correct("Marie", question("Marie Curie"), matcher=matcher)
+        assert is_correct("July 4, 1898", question(r"July \d+", regex=True), matcher=matcher)
+        assert not is_correct("on July 4", question(r"July \d+", regex=True), matcher=matcher)
+
+
+def test_an_empty_prediction_is_never_right_even_against_an_answer_that_normalises_to_nothing():
+    with RegexMatcher() as matcher:
+        assert not is_correct("", question("the"), matcher=matcher)
+        assert not is_correct("", question(".*", regex=True), matcher=matcher)
+
+
+def test_the_rank_is_that_of_the_first_body_with_the_answer(corpus):
+    ids = np.array([[1, 0, 2], [NO_BLOCK, 2, 1], [1, NO_BLOCK, NO_BLOCK], [0, 1, 2], [0, 1, 2], [0, 1, 2]])
+    asked = [
+        question("Marie Curie"),  # in block 0, second
+        question("cafe"),  # accents do not matter
+        question("Curie"),  # not in block 1
+        question("nobody", "Paris"),  # any of the answers
+        question("Warsaw"),  # in titles only
+        question("Par"),  # not a whole word
+    ]
+    with RegexMatcher() as matcher:
+        ranks = answer_ranks(corpus, ids, asked, matcher=matcher)
+    assert ranks.tolist() == [1, 1, NOT_FOUND, 1, NOT_FOUND, NOT_FOUND]
+
+
+def test_patterns_are_searched_for_anywhere_in_the_body(corpus):
+    with RegexMatcher() as matcher:
+        ranks = answer_ranks(corpus, np.array([[1, 0]]), [question(r"18\d\d", regex=True)], matcher=matcher)
+    assert ranks.tolist() == [1]
+
+
+def test_gold_is_known_by_document_id(corpus):
+    ids = np.array([[1, 0], [1, 0], [NO_BLOCK, 2]])
+    asked = [question("x", gold=("a", "c")), question("x"), question("x", gold=("c",))]
+    assert gold_ranks(corpus, ids, asked).tolist() == [1, NOT_FOUND, 1]
+
+
+def test_recall_counts_ranks_below_k():
+    ranks = np.array([0, 4, 5, NOT_FOUND])
+    assert recall_at(ranks, 1).tolist() == [1, 0, 0, 0]
+    assert recall_at(ranks, 5).tolist() == [1, 1, 0, 0]
+    assert recall_at(ranks, 100).tolist() == [1, 1, 1, 0]
