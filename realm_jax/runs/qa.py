@@ -34,11 +34,13 @@ from realm_jax.runs.live_index import (
 from realm_jax.runs.phase import Phase, read_record, run_phase
 from realm_jax.runs.setup import initial_params, models_of, resolve
 from realm_jax.text.regex import RegexMatcher
+from realm_jax.text.swap import swap_answers
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.steps import qa_loss
 from realm_jax.types import NO_BLOCK, Candidates, Params, QuestionBatch
 
-FindAnswers = Callable[[np.ndarray, Candidates], Occurrences]  # (question numbers [B], candidates [B, K])
+# (steps done, question numbers [B], candidates [B, K]) -> candidates, where answers stand in them
+FindAnswers = Callable[[int, np.ndarray, Candidates], tuple[Candidates, Occurrences]]
 
 
 def run_qa(
@@ -74,27 +76,37 @@ def run_qa(
         query_embedder(models), corpus, candidates=settings.candidates, extra=0, null_block=False
     )
     rate = settings.optimizer.learning_rate
-    phase = Phase(
-        name="qa",
-        settings=settings,
-        loss=partial(
-            qa_loss,
-            models=models,
-            joint_length=config.shapes.joint_length,
-            answer_loss=QA_LOSSES[settings.loss],
-        ),
-        learning_rates={models.query_tower: rate, "reader": rate},
-        stream=question_stream(
+    with RegexMatcher() as matcher:
+        answers = answer_finder(
             questions,
-            corpus.tokenizer,
-            batch_size=settings.batch_size,
-            query_length=config.shapes.query_length,
+            corpus,
+            max_answers=settings.max_answers,
+            swap_probability=settings.swap_probability,
+            max_length=config.model.max_span_width,
             seed=config.seed,
-        ),
-        inputs=QuestionInputs(search, version, answer_finder(questions, corpus, settings.max_answers)),
-        record=lambda: {"index_version": version.version},
-    )
-    return run_phase(phase, params, config=config, workdir=workdir, stop_at=stop_at)
+            matcher=matcher,
+        )
+        phase = Phase(
+            name="qa",
+            settings=settings,
+            loss=partial(
+                qa_loss,
+                models=models,
+                joint_length=config.shapes.joint_length,
+                answer_loss=QA_LOSSES[settings.loss],
+            ),
+            learning_rates={models.query_tower: rate, "reader": rate},
+            stream=question_stream(
+                questions,
+                corpus.tokenizer,
+                batch_size=settings.batch_size,
+                query_length=config.shapes.query_length,
+                seed=config.seed,
+            ),
+            inputs=QuestionInputs(search, version, answers),
+            record=lambda: {"index_version": version.version},
+        )
+        return run_phase(phase, params, config=config, workdir=workdir, stop_at=stop_at)
 
 
 class QuestionInputs:
@@ -103,20 +115,19 @@ class QuestionInputs:
     Args:
       search: finds candidates.
       version: the index, fixed.
-      find_answers: where the answers stand in candidates.
+      answers: finds, and may swap, the answers.
     """
 
-    def __init__(self, search: CandidateSearch, version: IndexVersion, find_answers: FindAnswers):
-        self._search, self._version, self._find_answers = search, version, find_answers
+    def __init__(self, search: CandidateSearch, version: IndexVersion, answers: FindAnswers):
+        self._search, self._version, self._answers = search, version, answers
 
     def __call__(
         self, step: int, params: Params, rows: QuestionRows
     ) -> tuple[QuestionBatch, Candidates, np.ndarray]:
         """Return the batch, its candidates `[B, K]` and their embeddings float32 `[B, K, D]`."""
-        del step
         origin = np.full(len(rows.numbers), NO_BLOCK, np.int32)
         candidates = self._search(params, self._version.index, rows.question, origin)
-        found = self._find_answers(rows.numbers, candidates)
+        candidates, found = self._answers(step, rows.numbers, candidates)
         batch = QuestionBatch(
             question=rows.question,
             answer_starts=found.starts,
@@ -127,44 +138,68 @@ class QuestionInputs:
         return batch, candidates, self._version.embeddings[np.maximum(candidates.block_ids, 0)]
 
 
-def answer_finder(questions: Questions, corpus: Corpus, max_answers: int) -> FindAnswers:
+def answer_finder(
+    questions: Questions,
+    corpus: Corpus,
+    *,
+    max_answers: int,
+    swap_probability: float,
+    max_length: int,
+    seed: int,
+    matcher: RegexMatcher,
+) -> FindAnswers:
     """Tokenise all answers once, and return what finds them in candidates.
 
     Args:
       questions: the whole set; all with strings as answers, or all with regular expressions.
       corpus: the blocks.
       max_answers: occurrences kept a block.
+      swap_probability: of a question's answer being swapped for another span.
+      max_length: longest answer swapped in, tokens.
+      seed: of the swaps; those of step s depend on (seed, s) alone.
+      matcher: runs regular expressions.
 
     Raises:
-      CorpusError: the set mixes strings and regular expressions.
+      CorpusError: the set mixes strings and regular expressions, or the latter are to be swapped.
     """
     kinds = {question.is_regex for question in questions}
-    if len(kinds) > 1:
+    if len(kinds) > 1 or (kinds == {True} and swap_probability):
         raise CorpusError(
-            "a training set's answers are all strings or all regular expressions",
-            got="both",
-            remedy="Split the file by `is_regex`.",
+            "a training set's answers are all strings, or all regular expressions and not swapped",
+            got="both" if len(kinds) > 1 else f"qa.swap_probability {swap_probability}",
+            remedy="Split the file by `is_regex`; leave qa.swap_probability at 0 for expressions.",
         )
-    tokenizer = corpus.tokenizer
     if kinds == {True}:
-        matcher = RegexMatcher().__enter__()
 
-        def match(numbers: np.ndarray, candidates: Candidates) -> Occurrences:
+        def match(step: int, numbers: np.ndarray, candidates: Candidates) -> tuple[Candidates, Occurrences]:
+            del step
             patterns = [questions[number].answers for number in numbers.tolist()]
-            return regex_occurrences(
+            return candidates, regex_occurrences(
                 corpus, candidates.block_ids, patterns, matcher=matcher, max_spans=max_answers
             )
 
         return match
+    tokenizer = corpus.tokenizer
     runs = [
         [run.ids for run in tokenizer.encode_batch(list(question.answers), special_tokens=False)]
         for question in questions
     ]
+    pool = corpus.span_pool() if swap_probability else None
 
-    def find(numbers: np.ndarray, candidates: Candidates) -> Occurrences:
-        return find_occurrences(
+    def find(step: int, numbers: np.ndarray, candidates: Candidates) -> tuple[Candidates, Occurrences]:
+        answers = [runs[number] for number in numbers.tolist()]
+        if pool is not None:
+            candidates, answers = swap_answers(
+                candidates,
+                answers,
+                pool,
+                rng=np.random.default_rng([seed, step]),
+                probability=swap_probability,
+                max_length=max_length,
+            )
+        return candidates, find_occurrences(
             candidates.blocks.body.ids,
-            [runs[number] for number in numbers.tolist()],
+            answers,
             max_spans=max_answers,
             is_continuation=tokenizer.is_continuation,
             unk_id=tokenizer.unk_id,

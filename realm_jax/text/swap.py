@@ -9,6 +9,7 @@ Source: entity substitution as in Longpre et al. 2021, "Entity-Based Knowledge C
 Answering", there for evaluation.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -203,3 +204,53 @@ def _padded(row: np.ndarray, length: int) -> np.ndarray:
     out = np.zeros(length, np.int32)
     out[: len(row)] = row
     return out
+
+
+def swap_answers(
+    candidates: Candidates,
+    answers: Sequence[Sequence[np.ndarray]],
+    pool: SpanPool,
+    *,
+    rng: np.random.Generator,
+    probability: float,
+    max_length: int,
+) -> tuple[Candidates, list[list[np.ndarray]]]:
+    """Replace the answers of some questions by other spans, wherever they stand in their candidates.
+
+    A reader that meets an answer often enough learns the answer; one that meets another answer each time
+    learns where it stands. Rows without an answer in a valid candidate are left as they are.
+
+    Args:
+      candidates: `[B, K, ...]`; NumPy arrays.
+      answers: B lists of answers, token ids int [m] each; the first that stands in a candidate is replaced.
+      pool: where replacements come from.
+      rng: source of all choices.
+      probability: of a row being swapped, where it can be.
+      max_length: longest replacement, tokens.
+
+    Returns:
+      New candidates, and the answers that go with them.
+    """
+    body_ids, body_length = candidates.blocks.body.ids.copy(), candidates.blocks.body.length.copy()
+    width = body_ids.shape[-1]
+    renewed = [list(runs) for runs in answers]
+    for b in np.flatnonzero(rng.random(len(body_ids)) < probability).tolist():
+        use = np.flatnonzero(candidates.is_valid[b])
+        for old in answers[b]:
+            if not len(old):
+                continue
+            found = _occurrences(body_ids[b, use], old, pool.is_continuation)
+            hit = found.any(axis=1)
+            if not hit.any():
+                continue
+            new = pool.draw(old, rng, kind=pool.kind(old), max_length=max_length)
+            if new is None:
+                break
+            for k, starts in zip(use[hit], found[hit], strict=True):
+                row = _replace(body_ids[b, k, : body_length[b, k]], np.flatnonzero(starts), len(old), new)
+                row = row if len(row) <= width else np.append(row[: width - 1], row[-1])
+                body_ids[b, k], body_length[b, k] = _padded(row, width), len(row)
+            renewed[b] = [new]
+            break
+    blocks = replace(candidates.blocks, body=Rows(ids=body_ids, length=body_length))
+    return replace(candidates, blocks=blocks), renewed
