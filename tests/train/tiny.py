@@ -142,3 +142,15 @@ def leaves(tree) -> dict[str, np.ndarray]:
     """Name every leaf by its path."""
     found = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in found}
+
+
+def random_params(models: Models, *, seed: int = 0):
+    """Draw parameters large enough for gradients to be more than rounding; NumPy arrays."""
+    shapes = jax.eval_shape(models.init, jax.random.key(0))
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        centre = 1.0 if path[-1].key == "scale" else 0.0
+        return (centre + 0.3 * rng.standard_normal(leaf.shape)).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)
