@@ -113,11 +113,12 @@ def config(folder: Path) -> Config:
 @contextmanager
 def quick_compilation() -> Iterator[None]:
     """Compile without optimising: these programs run for a few steps only."""
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     try:
         yield
     finally:
-        jax.config.update("jax_disable_most_optimizations", False)
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def write_jsonl(path: Path, rows: list[dict[str, object]] | list[dict[str, str]]) -> Path:

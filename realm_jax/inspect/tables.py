@@ -25,10 +25,10 @@ def evaluation_table(evaluation: Evaluation) -> RenderableType:
     if facts.get("index_staleness_steps"):
         title += f", index {facts['index_staleness_steps']} steps old"
     if evaluation.table:
-        table = Table(title=f"{title}, {facts['questions']} questions", title_justify="left")
+        table = Table(title=Text(f"{title}, {facts['questions']} questions"), title_justify="left")
         table.add_column("")
         for row in evaluation.table:
-            table.add_column(row, justify="right")
+            table.add_column(Text(row), justify="right")
         for name in evaluation.table["all"]:
             cells = (_cell(name, row.get(name)) for row in evaluation.table.values())
             table.add_row(name, *cells)
@@ -54,10 +54,10 @@ def answer_view(answer: Answer) -> RenderableType:
     table.add_column("text", ratio=1)
     for one in answer.evidence:
         table.add_row(
-            f"{one.block_id}\n{one.title}",
+            Text(f"{one.block_id}\n{one.title}"),
             f"{one.retrieval_probability:.3f}",
             f"{one.score:.2f}",
-            one.answer,
+            Text(one.answer),
             f"{one.answer_probability:.3f}",
             _around(one.text, one.answer),
         )
@@ -66,16 +66,16 @@ def answer_view(answer: Answer) -> RenderableType:
 
 def filled_view(filled: Filled) -> RenderableType:
     """Show what each candidate, and all together, make of the masks."""
-    table = Table(title=filled.sentence, title_justify="left", show_lines=True)
+    table = Table(title=Text(filled.sentence), title_justify="left", show_lines=True)
     table.add_column("block")
     table.add_column("p(z|x)", justify="right")
     if filled.target is not None:
-        table.add_column(f"p({filled.target!r})", justify="right")
+        table.add_column(Text(f"p({filled.target})"), justify="right")
     table.add_column("fills in")
     table.add_column("text", ratio=1)
     for one in filled.fillings:
         name = "null block" if one.block_id == NO_BLOCK else f"{one.block_id}\n{one.title}"
-        row = [name, f"{one.retrieval_probability:.3f}"]
+        row: list[RenderableType] = [Text(name), f"{one.retrieval_probability:.3f}"]
         row += [_probability(one.target_probability)] if filled.target is not None else []
         table.add_row(*row, _guesses(one.guesses), _around(one.text, filled.target or ""))
     row = ["marginalised", "1"]
@@ -91,7 +91,7 @@ def search_view(found: Sequence[tuple[float, int, BlockText]]) -> RenderableType
     table.add_column("block")
     table.add_column("text", ratio=1)
     for score, block_id, text in found:
-        table.add_row(f"{score:.2f}", f"{block_id}\n{text.title}", Text(text.body))
+        table.add_row(f"{score:.2f}", Text(f"{block_id}\n{text.title}"), Text(text.body))
     return table
 
 
@@ -102,7 +102,7 @@ def show(view: RenderableType) -> None:
 
 
 def _utility_table(utility: Mapping[str, Tally], *, title: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     table.add_column("")
     table.add_column("by sentence", justify="right")
     table.add_column("unit")
@@ -126,8 +126,8 @@ def _probability(value: float | None) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
 
 
-def _guesses(guesses: tuple[tuple[Guess, ...], ...]) -> str:
-    return "\n".join(" ".join(f"{word} {p:.2f}" for word, p in mask) for mask in guesses)
+def _guesses(guesses: tuple[tuple[Guess, ...], ...]) -> Text:
+    return Text("\n".join(" ".join(f"{word} {p:.2f}" for word, p in mask) for mask in guesses))
 
 
 def _around(text: str, wanted: str) -> Text:

@@ -1,0 +1,114 @@
+"""Answers: against a plain computation, for any batch size, with and without blocks."""
+
+import numpy as np
+import pytest
+
+from realm_jax.errors import CheckpointError, ConfigError
+from realm_jax.inspect.answer import Answer, answer_questions
+from realm_jax.inspect.loaded import LoadedRun, open_run
+from realm_jax.inspect.retrieve import text_rows
+from realm_jax.ops.rows import joint_tokens
+from realm_jax.types import NO_BLOCK, Rows
+
+QUESTIONS = ["What is the capital of Peru?", "Where did people move in 1933?", "capital of Kenya", "Tokyo?"]
+
+
+def test_the_answer_is_the_best_span_of_all_blocks_by_the_formula(qa: LoadedRun):
+    """log p(span, z) = log softmax of the scores over blocks + log softmax of the spans of a block."""
+    answer = answer_questions(qa, QUESTIONS[:1])[0]
+    question = text_rows(qa, QUESTIONS[:1])
+    ids = np.array([[one.block_id for one in answer.evidence]], np.int32)
+    body = qa.corpus.gather(ids).body
+    length, width = qa.config.shapes.joint_length, qa.models.reader.max_span_width
+    scores = np.asarray(qa.models.span_scores(qa.params, joint_tokens(question, body, length=length)))[0]
+    query = np.asarray(qa.embed_queries(qa.params, question))[0]
+    relevance = qa.version.embeddings[ids[0]] @ query
+    prior = np.exp(relevance - relevance.max())
+    prior /= prior.sum()
+    best = (0.0, NO_BLOCK, (0, 0))
+    for k, block_id in enumerate(ids[0].tolist()):
+        first, last = (
+            int(question.length[0]),
+            int(question.length[0] + body.length[0, k] - 1),
+        )  # without [SEP]
+        spans, at = {}, 0
+        for w in range(width):
+            for start in range(length - w):
+                if first <= start and start + w < last:
+                    spans[(start - first, start + w - first)] = scores[k, at]
+                at += 1
+        values = np.exp(np.array(list(spans.values())))
+        for span, value in zip(spans, values / values.sum(), strict=True):
+            best = max(best, (prior[k] * value, block_id, span))
+    assert answer.probability == pytest.approx(best[0], rel=1e-4)
+    assert (answer.block_id, answer.span) == best[1:]
+    assert answer.text == qa.corpus.answer_text(answer.block_id, *best[2])
+    assert answer.text in qa.corpus.text(answer.block_id).body
+    np.testing.assert_allclose([one.retrieval_probability for one in answer.evidence], prior, rtol=1e-4)
+
+
+def same(one: Answer, other: Answer) -> bool:
+    return (one.text, one.block_id, one.span) == (other.text, other.block_id, other.span)
+
+
+@pytest.mark.parametrize("retriever", ["model", "bm25"])
+def test_questions_asked_together_are_answered_as_when_asked_alone(qa: LoadedRun, retriever):
+    together = answer_questions(qa, QUESTIONS, retriever=retriever)
+    for question, one in zip(QUESTIONS, together, strict=True):
+        alone = answer_questions(qa, [question], retriever=retriever)[0]
+        assert same(alone, one)
+        assert alone.probability == pytest.approx(one.probability, rel=1e-5)
+        assert [e.block_id for e in alone.evidence] == [e.block_id for e in one.evidence]
+
+
+def test_the_size_of_the_batch_does_not_matter(qa: LoadedRun, tiny_runs):
+    single = open_run(tiny_runs.qa, batch_size=1)
+    pairs = (answer_questions(run, QUESTIONS, retriever="bm25") for run in (qa, single))
+    for one, other in zip(*pairs, strict=True):
+        assert same(one, other)
+        assert one.probability == pytest.approx(other.probability, rel=1e-4)
+
+
+def test_no_program_is_compiled_twice(qa: LoadedRun):
+    answer_questions(qa, QUESTIONS)
+    before = qa.read_spans._cache_size(), qa.embed_queries._cache_size()  # type: ignore[attr-defined]
+    for retriever in ("model", "null", "bm25"):
+        for count in (1, 3, 4):
+            answer_questions(qa, QUESTIONS[:count], retriever=retriever)  # type: ignore[arg-type]
+    assert (qa.read_spans._cache_size(), qa.embed_queries._cache_size()) == before  # type: ignore[attr-defined]
+
+
+def test_lexical_relevance_weighs_the_blocks(qa: LoadedRun):
+    answer = answer_questions(qa, ["Tokyo"], retriever="bm25")[0]
+    assert answer.evidence[0].title == "Japan" and len(answer.evidence) == 1
+    assert answer.evidence[0].retrieval_probability == 1.0
+
+
+def test_without_a_block_there_is_no_answer(qa: LoadedRun):
+    for retriever, text in (("null", QUESTIONS[0]), ("bm25", "xylophone")):
+        answer = answer_questions(qa, [text], retriever=retriever)[0]  # type: ignore[arg-type]
+        assert (answer.text, answer.probability, answer.block_id, answer.span) == ("", 0.0, NO_BLOCK, None)
+        assert answer.evidence == ()
+
+
+def test_more_candidates_can_be_read_than_in_training(qa: LoadedRun):
+    answer = answer_questions(qa, QUESTIONS[:1], candidates=6)[0]
+    assert len(answer.evidence) == 6
+    assert sum(one.retrieval_probability for one in answer.evidence) == pytest.approx(1, rel=1e-5)
+
+
+def test_a_question_longer_than_the_row_loses_its_end(qa: LoadedRun):
+    rows: Rows = text_rows(qa, ["Peru " * 200])
+    assert int(rows.length[0]) == qa.config.shapes.query_length
+    assert answer_questions(qa, ["Peru " * 200])[0].probability > 0
+
+
+def test_what_cannot_be_answered_is_refused(qa: LoadedRun, realm: LoadedRun):
+    with pytest.raises(CheckpointError, match="fine-tuned"):
+        answer_questions(realm, QUESTIONS)
+    with pytest.raises(ConfigError, match="question"):
+        answer_questions(qa, [])
+    with pytest.raises(ConfigError, match="question"):
+        answer_questions(qa, ["Who?", "  "])
+    with pytest.raises(ConfigError, match="at least 1 block"):
+        answer_questions(qa, QUESTIONS, candidates=0)

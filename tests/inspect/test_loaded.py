@@ -1,0 +1,101 @@
+"""Opening a run: its index, its corpus, and what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.prepare import prepare
+from realm_jax.errors import CheckpointError, ConfigError, CorpusError
+from realm_jax.index.store import versions
+from realm_jax.inspect.loaded import LoadedRun, find_version, open_run
+from realm_jax.inspect.retrieve import retrieve
+from realm_jax.train.checkpoint import Checkpoints
+
+
+def copied(folder: Path, to: Path) -> Path:
+    shutil.copytree(folder, to)
+    return to
+
+
+def edited_corpus(tiny_runs, out: Path) -> Path:
+    """The same vocabulary, and a document changed."""
+    lines = tiny_runs.documents.read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    rows[0]["text"] = "The capital of Peru is Havana. It moved there."
+    source = out.parent / "edited.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare([source], out, tokenizer=tiny_runs.corpus, max_block_tokens=60, title_tokens=8, workers=1)
+    return out
+
+
+def test_parameters_and_facts_are_those_of_the_checkpoint(qa: LoadedRun, tiny_runs):
+    saved = Checkpoints(tiny_runs.qa).restore_params()
+    assert (qa.phase, qa.step, qa.recorded_version) == ("qa", 0, 0)
+    assert qa.config.model.two_towers
+    assert jax.tree.structure(qa.params) == jax.tree.structure(saved)
+    for one, other in zip(jax.tree.leaves(qa.params), jax.tree.leaves(saved), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_without_index_gets_one_of_its_own_parameters(tiny_runs, tmp_path):
+    folder = copied(tiny_runs.ict, tmp_path / "ict")
+    run = open_run(folder, batch_size=2)
+    assert versions(folder / "index") == []
+    assert run.version.version == run.step and len(run.version.embeddings) == 12
+    assert versions(folder / "index") == [run.step]
+    again = open_run(folder, batch_size=2)
+    np.testing.assert_array_equal(again.version.embeddings, run.version.embeddings)
+
+
+def test_the_index_of_the_checkpoint_is_taken_unless_a_fresh_one_is_asked_for(tiny_runs, tmp_path):
+    folder = copied(tiny_runs.realm, tmp_path / "realm")
+    run = open_run(folder)
+    assert run.recorded_version is not None and run.recorded_version < run.step
+    assert run.version.version == run.recorded_version
+    fresh = open_run(folder, fresh_index=True)
+    assert fresh.version.version == run.step
+    assert not np.array_equal(fresh.version.embeddings, run.version.embeddings)
+    assert find_version(open_run(folder)) == (folder / "index", run.step), "once there, it is preferred"
+
+
+def test_an_edited_corpus_gets_an_index_of_its_own_and_changes_what_is_found(tiny_runs, tmp_path):
+    folder = copied(tiny_runs.realm, tmp_path / "realm")
+    before = versions(folder / "index")
+    other = edited_corpus(tiny_runs, tmp_path / "edited")
+    run = open_run(folder, corpus=other)
+    found = {block.body for _, _, block in retrieve(run, "Peru", k=12)}
+    assert "The capital of Peru is Havana. It moved there." in found
+    assert versions(folder / "index") == before
+    place, version = find_version(run)
+    assert place.name == f"index-{Corpus.open(other).content_hash[:12]}" and version == run.step
+
+
+def test_a_moved_corpus_still_fits_its_index(tiny_runs, tmp_path):
+    moved = copied(tiny_runs.corpus, tmp_path / "elsewhere")
+    assert find_version(open_run(tiny_runs.realm, corpus=moved))[0] == tiny_runs.realm / "index"
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 9])
+def test_batches_cover_all_rows_once_and_have_one_size(qa: LoadedRun, count):
+    seen = []
+    for rows, real in qa.batches(count):
+        assert rows.shape == (qa.batch_size,) and rows.max() < count
+        seen += rows[:real].tolist()
+    assert seen == list(range(count))
+
+
+def test_what_cannot_be_opened_is_refused(tiny_runs, tmp_path):
+    with pytest.raises(CheckpointError, match="checkpoints"):
+        open_run(tmp_path)
+    with pytest.raises(CheckpointError, match="step 77"):
+        open_run(tiny_runs.qa, step=77)
+    with pytest.raises(CorpusError, match="prepared corpus"):
+        open_run(tiny_runs.qa, corpus=tmp_path / "none")
+    prepare([tiny_runs.documents], tmp_path / "other", vocab_size=150, max_block_tokens=60, workers=1)
+    with pytest.raises(ConfigError, match="vocab_size"):
+        open_run(tiny_runs.qa, corpus=tmp_path / "other")
