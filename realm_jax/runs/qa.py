@@ -39,8 +39,8 @@ from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.steps import qa_loss
 from realm_jax.types import NO_BLOCK, Candidates, Params, QuestionBatch
 
-# (steps done, question numbers [B], candidates [B, K]) -> candidates, where answers stand in them
-FindAnswers = Callable[[int, np.ndarray, Candidates], tuple[Candidates, Occurrences]]
+# (steps done, questions [B], candidates [B, K]) -> candidates, where answers stand in them
+FindAnswers = Callable[[int, QuestionRows, Candidates], tuple[Candidates, Occurrences]]
 
 
 def run_qa(
@@ -127,7 +127,7 @@ class QuestionInputs:
         """Return the batch, its candidates `[B, K]` and their embeddings float32 `[B, K, D]`."""
         origin = np.full(len(rows.numbers), NO_BLOCK, np.int32)
         candidates = self._search(params, self._version.index, rows.question, origin)
-        candidates, found = self._answers(step, rows.numbers, candidates)
+        candidates, found = self._answers(step, rows, candidates)
         batch = QuestionBatch(
             question=rows.question,
             answer_starts=found.starts,
@@ -171,9 +171,9 @@ def answer_finder(
         )
     if kinds == {True}:
 
-        def match(step: int, numbers: np.ndarray, candidates: Candidates) -> tuple[Candidates, Occurrences]:
+        def match(step: int, rows: QuestionRows, candidates: Candidates) -> tuple[Candidates, Occurrences]:
             del step
-            patterns = [questions[number].answers for number in numbers.tolist()]
+            patterns = [questions[number].answers for number in rows.numbers.tolist()]
             return candidates, regex_occurrences(
                 corpus, candidates.block_ids, patterns, matcher=matcher, max_spans=max_answers
             )
@@ -186,13 +186,15 @@ def answer_finder(
     ]
     pool = corpus.span_pool() if swap_probability else None
 
-    def find(step: int, numbers: np.ndarray, candidates: Candidates) -> tuple[Candidates, Occurrences]:
-        answers = [runs[number] for number in numbers.tolist()]
+    def find(step: int, rows: QuestionRows, candidates: Candidates) -> tuple[Candidates, Occurrences]:
+        answers = [runs[number] for number in rows.numbers.tolist()]
         if pool is not None:
             candidates, answers = swap_answers(
+                rows.question,
                 candidates,
                 answers,
                 pool,
+                block_spans=corpus.spans,
                 rng=np.random.default_rng([seed, step]),
                 probability=swap_probability,
                 max_length=max_length,

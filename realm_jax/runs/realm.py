@@ -50,6 +50,7 @@ class RealmInputs:
       live: the index in use.
       settings: the phase.
       text: corpus of the masked texts; gives the replacements.
+      corpus: the searched corpus.
       candidates: K of the step.
       max_masks: M.
       seed: of the swaps; the swap of step s depends on (seed, s) alone.
@@ -62,13 +63,14 @@ class RealmInputs:
         *,
         settings: RealmConfig,
         text: Corpus,
+        corpus: Corpus,
         candidates: int,
         max_masks: int,
         seed: int,
     ):
         self._search, self._live, self._settings = search, live, settings
         self._candidates, self._max_masks, self._seed = candidates, max_masks, seed
-        self._tokenizer = text.tokenizer
+        self._tokenizer, self._block_spans = text.tokenizer, corpus.spans
         self._pool = text.span_pool() if settings.swap_probability > 0 else None
 
     def __call__(self, step: int, params: Params, batch: MaskedBatch) -> tuple[MaskedBatch, Candidates]:
@@ -92,6 +94,7 @@ class RealmInputs:
                 probability=1.0,
                 max_masks=self._max_masks,
                 mask_id=self._tokenizer.mask_id,
+                block_spans=self._block_spans,
             )
             batch, candidates = swapped.batch, swapped.candidates
         if step < settings.window_steps:
@@ -167,6 +170,7 @@ def run_realm(
         live,
         settings=settings,
         text=text,
+        corpus=corpus,
         candidates=candidates,
         max_masks=config.shapes.max_masks,
         seed=config.seed,

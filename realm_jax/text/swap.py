@@ -9,7 +9,7 @@ Source: entity substitution as in Longpre et al. 2021, "Entity-Based Knowledge C
 Answering", there for evaluation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -78,6 +78,9 @@ class SpanPool:
         return None
 
 
+BlockSpans = Callable[[int], np.ndarray]  # block id -> int32 [P, 3], salient spans: start, stop, kind
+
+
 class Swapped(NamedTuple):
     """A batch with some facts swapped."""
 
@@ -95,6 +98,7 @@ def swap_facts(
     probability: float,
     max_masks: int,
     mask_id: int,
+    block_spans: BlockSpans | None = None,
 ) -> Swapped:
     """Replace the masked span of some rows by another of its kind, in the targets and in the bodies.
 
@@ -111,6 +115,9 @@ def swap_facts(
       probability: of a row being swapped, where it can be.
       max_masks: longest replacement; at most M.
       mask_id: id of [MASK].
+      block_spans: gives the salient spans of a block; then these are replaced too, half of them, where the
+        query does not name them. Otherwise the one span that was replaced is the one that does not fit its
+        block, and to find it takes no reading of the query.
 
     Returns:
       New batch and candidates (the arguments stay unchanged), and which rows were swapped.
@@ -134,14 +141,22 @@ def swap_facts(
             continue
         use = np.flatnonzero(candidates.is_valid[b])
         found = _occurrences(body_ids[b, use], old, pool.is_continuation)
-        use, found = use[found.any(axis=1)], found[found.any(axis=1)]
-        if not len(use):
+        if not found.any():
             continue
+        if block_spans is None:  # else all candidates are disguised: which one was must not tell either
+            use, found = use[found.any(axis=1)], found[found.any(axis=1)]
         new = pool.draw(old, rng, kind=pool.kind(old), max_length=max_masks)
         if new is None:
             continue
+        disguise = _Disguise(pool, rng, block_spans, kept=batch.query.ids[b, : batch.query.length[b]])
         bodies = [
-            _replace(body_ids[b, k, : body_length[b, k]], np.flatnonzero(starts), count, new)
+            disguise(
+                body_ids[b, k, : body_length[b, k]],
+                np.flatnonzero(starts),
+                count,
+                new,
+                int(candidates.block_ids[b, k]),
+            )
             for k, starts in zip(use, found, strict=True)
         ]
         width = body_ids.shape[-1]
@@ -207,10 +222,12 @@ def _padded(row: np.ndarray, length: int) -> np.ndarray:
 
 
 def swap_answers(
+    question: Rows,
     candidates: Candidates,
     answers: Sequence[Sequence[np.ndarray]],
     pool: SpanPool,
     *,
+    block_spans: BlockSpans | None = None,
     rng: np.random.Generator,
     probability: float,
     max_length: int,
@@ -221,9 +238,11 @@ def swap_answers(
     learns where it stands. Rows without an answer in a valid candidate are left as they are.
 
     Args:
+      question: rows `[B, L]`; NumPy arrays.
       candidates: `[B, K, ...]`; NumPy arrays.
       answers: B lists of answers, token ids int [m] each; the first that stands in a candidate is replaced.
       pool: where replacements come from.
+      block_spans: as in `swap_facts`.
       rng: source of all choices.
       probability: of a row being swapped, where it can be.
       max_length: longest replacement, tokens.
@@ -246,11 +265,59 @@ def swap_answers(
             new = pool.draw(old, rng, kind=pool.kind(old), max_length=max_length)
             if new is None:
                 break
-            for k, starts in zip(use[hit], found[hit], strict=True):
-                row = _replace(body_ids[b, k, : body_length[b, k]], np.flatnonzero(starts), len(old), new)
+            disguise = _Disguise(pool, rng, block_spans, kept=question.ids[b, : question.length[b]])
+            rewritten = hit if block_spans is None else np.ones_like(hit)
+            for k, starts in zip(use[rewritten], found[rewritten], strict=True):
+                block_id = int(candidates.block_ids[b, k])
+                body = body_ids[b, k, : body_length[b, k]]
+                row = disguise(body, np.flatnonzero(starts), len(old), new, block_id)
                 row = row if len(row) <= width else np.append(row[: width - 1], row[-1])
                 body_ids[b, k], body_length[b, k] = _padded(row, width), len(row)
             renewed[b] = [new]
             break
     blocks = replace(candidates.blocks, body=Rows(ids=body_ids, length=body_length))
     return replace(candidates, blocks=blocks), renewed
+
+
+class _Disguise:
+    """Rewrites the bodies of one row: the swapped span, and half of the other salient spans with it."""
+
+    def __init__(
+        self, pool: SpanPool, rng: np.random.Generator, block_spans: BlockSpans | None, *, kept: np.ndarray
+    ):
+        self._pool, self._rng, self._block_spans, self._kept = pool, rng, block_spans, kept
+        self._chosen: dict[bytes, np.ndarray | None] = {}  # the same span gets the same replacement
+
+    def __call__(
+        self, body: np.ndarray, starts: np.ndarray, count: int, new: np.ndarray, block_id: int
+    ) -> np.ndarray:
+        """Replace `count` tokens at each start by `new`, and other spans of the block by others."""
+        edits = [(start, start + count, new) for start in starts.tolist()]
+        taken = np.zeros(len(body), bool)
+        for start, stop, _ in edits:
+            taken[start:stop] = True
+        spans = self._block_spans(block_id) if self._block_spans is not None and block_id >= 0 else ()
+        for start, stop, kind in np.asarray(spans, np.int64).reshape(-1, 3).tolist():
+            if stop < len(body) and not taken[start:stop].any():
+                other = self._other(body[start:stop], kind)
+                if other is not None:
+                    edits.append((start, stop, other))
+                    taken[start:stop] = True
+        pieces, end = [], 0
+        for start, stop, ids in sorted(edits, key=lambda edit: edit[0]):
+            if start >= end:
+                pieces += [body[end:start], ids]
+                end = stop
+        return np.concatenate([*pieces, body[end:]]).astype(np.int32)
+
+    def _other(self, span: np.ndarray, kind: int) -> np.ndarray | None:
+        key = span.tobytes()
+        if key not in self._chosen:
+            named = span_starts(self._kept[None], span).any() if len(span) <= len(self._kept) else False
+            drawn = (
+                None
+                if named or self._rng.random() < 0.5
+                else self._pool.draw(span, self._rng, kind=kind, max_length=len(span))
+            )
+            self._chosen[key] = drawn
+        return self._chosen[key]
