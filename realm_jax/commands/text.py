@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from tyro.conf import Positional, arg
 
 from realm_jax.commands.parsing import parse
@@ -127,15 +126,14 @@ def prepare(arguments: Sequence[str], *, prog: str) -> None:
         overwrite=options.overwrite,
         tfds_dir=options.tfds_dir,
     )
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(
+    print(
         f"{report.path}: {report.blocks} blocks from {report.documents} documents, "
         f"{report.characters} characters, hash {report.content_hash[:12]}"
     )
     if report.bad_counts:
-        console.print(f"left out: {', '.join(f'{n} {reason}' for reason, n in report.bad_counts.items())}")
+        print(f"left out: {', '.join(f'{n} {reason}' for reason, n in report.bad_counts.items())}")
         for bad in report.bad_records:
-            console.print(f"  {bad}", markup=False)
+            print(f"  {bad}")
 
 
 class _Texts:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from rich.console import Console
 from tyro.conf import arg
 
 from realm_jax.commands.parsing import parse
@@ -181,10 +180,9 @@ def changes(value: Any, default: Any, *, where: str = "") -> list[tuple[str, Any
 
 
 def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{options.workdir}: values that differ from the defaults (all of them: {CONFIG_FILE})")
+    print(f"{options.workdir}: values that differ from the defaults (all of them: {CONFIG_FILE})")
     for name, value in changes(options.config, Config()):
-        console.print(f"  {name} = {json.dumps(value)}", markup=False)
+        print(f"  {name} = {json.dumps(value)}")
     last = run(
         options.config,
         options.workdir,
@@ -192,4 +190,4 @@ def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) ->
         stop_at=options.stop_after,
         **settings,
     )
-    console.print(f"{options.workdir}: " + " ".join(f"{name}={value:.4g}" for name, value in last.items()))
+    print(f"{options.workdir}: " + " ".join(f"{name}={value:.4g}" for name, value in last.items()))

@@ -1,0 +1,104 @@
+"""Public checkpoints as run folders, and back."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from realm_jax.cli import main
+from realm_jax.errors import CheckpointError, ConfigError
+from realm_jax.inspect.answer import answer_questions
+from realm_jax.inspect.loaded import LoadedRun, open_run
+from realm_jax.inspect.retrieve import search
+from realm_jax.models.pretrained import import_pretrained
+from realm_jax.runs.imported import imported_config, save_imported
+from realm_jax.runs.setup import initial_params, models_of
+from realm_jax.train.checkpoint import Checkpoints
+from tests.tiny_run import TinyRuns
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_runs: TinyRuns, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fine-tuned tiny run in the public layout of an open-QA model."""
+    out = tmp_path_factory.mktemp("public") / "open_qa"
+    assert main(["export", str(tiny_runs.qa), "--out", str(out), "--architecture", "RealmForOpenQA"]) == 0
+    return out
+
+
+def equal(one: object, other: object) -> bool:
+    leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(a, b) for a, b in leaves)
+
+
+def test_an_open_qa_model_comes_back_with_parameters_index_and_blocks(exported, tiny_runs, tmp_path):
+    before = open_run(tiny_runs.qa)
+    pretrained = import_pretrained(exported)
+    fresh = save_imported(pretrained, tmp_path / "run", corpus=before.corpus)
+    after = open_run(tmp_path / "run")
+    assert after.phase == "qa" and after.version.version == 0
+    assert all(name.startswith("encoder/") for name in fresh)
+    assert equal(after.params["embedder"], before.params["query_embedder"])
+    assert equal(after.params["reader"], before.params["reader"])
+    np.testing.assert_array_equal(after.version.embeddings, before.version.embeddings)
+    texts = ["capital of Peru", "Tokyo"]
+    one, other = (search(run, texts, retriever="model", k=12) for run in (before, after))
+    np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5)
+    assert (exported / "block_records.npy").is_file()
+    assert all(a.probability > 0 for a in answer_questions(after, texts))
+
+
+def test_the_public_settings_of_an_open_qa_model_are_taken_over(exported):
+    config = imported_config(import_pretrained(exported), name="x")
+    assert (config.qa.loss, config.qa.candidates, config.name) == ("orqa", 5, "x")
+    longest = config.model.bert.max_positions
+    assert config.shapes.joint_length <= longest and config.shapes.block_length <= longest
+    assert config.shapes.query_length < config.shapes.joint_length
+
+
+def test_a_corpus_of_other_blocks_is_refused_and_leaves_no_run(exported, tiny_runs, tmp_path):
+    pretrained = import_pretrained(exported)
+    pretrained.unread["block_emb"] = pretrained.unread["block_emb"][:5]
+    with pytest.raises(ConfigError, match="5 blocks"):
+        save_imported(pretrained, tmp_path / "run", corpus=open_run(tiny_runs.qa).corpus)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_every_phase_can_start_from_an_import(exported, tmp_path):
+    pretrained = import_pretrained(exported)
+    save_imported(pretrained, tmp_path / "run")
+    config = imported_config(pretrained, name="run")
+    params = initial_params(models_of(config), seed=0, start_from=tmp_path / "run")
+    assert set(params) == {"embedder", "encoder", "reader"}
+    assert equal(params["encoder"]["bert"], params["reader"]["bert"]), "the donor of the missing part"
+    with pytest.raises(CheckpointError, match="folder of its own"):
+        save_imported(pretrained, tmp_path / "run")
+
+
+def test_export_after_import_gives_back_the_file(exported, tmp_path, capsys):
+    run, out = str(tmp_path / "run"), tmp_path / "again"
+    assert main(["import", str(exported), "--workdir", run]) == 0
+    assert "embedder, reader from" in capsys.readouterr().out
+    assert main(["export", run, "--out", str(out)]) == 0
+    one, other = (load_file(folder / "model.safetensors") for folder in (exported, out))
+    assert set(one) == set(other)
+    for name, tensor in one.items():
+        np.testing.assert_array_equal(tensor, other[name])
+    assert (out / "vocab.txt").read_bytes() == (exported / "vocab.txt").read_bytes()
+
+
+def test_a_run_of_one_class_is_exported_as_another(tiny_runs, tmp_path):
+    out = tmp_path / "scorer"
+    assert main(["export", str(tiny_runs.realm), "--out", str(out), "--architecture", "RealmScorer"]) == 0
+    back = import_pretrained(out)
+    saved = Checkpoints(tiny_runs.realm).restore_params()
+    assert equal(back.params["embedder"], saved["embedder"])
+
+
+def test_an_import_needs_a_corpus_to_be_used(exported, tiny_runs, tmp_path):
+    save_imported(import_pretrained(exported), tmp_path / "run")
+    with pytest.raises(CheckpointError, match="--corpus"):
+        open_run(tmp_path / "run")
+    run: LoadedRun = open_run(tmp_path / "run", corpus=tiny_runs.corpus)
+    assert run.corpus.path == tiny_runs.corpus
