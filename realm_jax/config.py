@@ -162,7 +162,7 @@ class QaConfig(PhaseConfig):
     loss: Literal["marginal", "orqa", "emdr2", "pdist"] = "marginal"  # and how answers are chosen
     candidates: int = 5  # blocks read a question
     max_answers: int = 8  # answer spans kept a block
-    swap_probability: float = 0.0  # share of questions whose answer is swapped for another span
+    swap_probability: float = 0.0  # share of answers, and of all salient spans, that are replaced
 
 
 @dataclass(frozen=True)

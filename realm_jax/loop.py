@@ -48,7 +48,7 @@ def train(
 
 
 class StopOnSignal:
-    """Ask for an orderly stop on SIGTERM or SIGINT: the loop ends after its step and a checkpoint is saved."""
+    """Ask for an orderly stop on SIGTERM or SIGINT: the step in progress ends, then a checkpoint is saved."""
 
     def __init__(self) -> None:
         self._asked = threading.Event()

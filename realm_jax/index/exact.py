@@ -20,7 +20,9 @@ class ExactIndex:
 
     def __init__(self, embeddings: np.ndarray):
         self._count = embeddings.shape[0]
-        self._rows = min(ROWS_PER_BLOCK, max(64, self._count))
+        # Equal parts: one row more than a full part must not cost a whole part of padding.
+        parts = max(1, -(-self._count // ROWS_PER_BLOCK))
+        self._rows = max(64, -(-self._count // parts))
         padding = -self._count % self._rows
         self._embeddings = jnp.asarray(np.pad(np.asarray(embeddings, np.float32), ((0, padding), (0, 0))))
 

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import jax
 import numpy as np
 
-from realm_jax.errors import RefreshError
+from realm_jax.errors import IndexFault, RefreshError
 from realm_jax.refresh.workers import Worker
 from realm_jax.types import Params
 
@@ -47,7 +47,8 @@ class Refresher(Generic[Built]):
       worker: runs it.
       every: steps between snapshots; 0 never refreshes.
       lag: None adopts when ready; a number adopts exactly that many steps after the snapshot.
-      retries: how often a failed refresh is repeated with the same snapshot.
+      retries: how often a failed refresh is repeated with the same snapshot. An index that was refused
+        (too little recall, no finite embedding) is not: the same parameters give the same index.
       clock: seconds now.
     """
 
@@ -66,7 +67,8 @@ class Refresher(Generic[Built]):
         self._snapshot: Snapshot | None = None
         self._future: Future[Built] | None = None
         self._started = 0.0
-        self._failures = 0
+        self._failures: list[str] = []
+        self.retried = 0  # failures that were followed by another try
         self.skipped = 0  # refreshes that were due while one was still running
 
     def after_step(self, step: int, params: Params) -> Adopted[Built] | None:
@@ -95,7 +97,7 @@ class Refresher(Generic[Built]):
 
     def resume(self, snapshot: Snapshot) -> None:
         """Start the refresh of a snapshot, for instance one that a checkpoint held."""
-        self._snapshot, self._started, self._failures = snapshot, self._clock(), 0
+        self._snapshot, self._started, self._failures = snapshot, self._clock(), []
         self._submit(snapshot)
 
     def pending(self) -> Snapshot | None:
@@ -120,13 +122,17 @@ class Refresher(Generic[Built]):
             if error is None:
                 self._snapshot = self._future = None
                 return Adopted(snapshot.step, future.result(), self._clock() - self._started)
-            self._failures += 1
-            if self._failures > self._retries or not isinstance(error, Exception):
+            self._failures.append(f"{type(error).__name__}: {error}")
+            lasting = isinstance(error, IndexFault) or not isinstance(error, Exception)
+            if lasting or len(self._failures) > self._retries:
                 self._snapshot = self._future = None
+                for number, failure in enumerate(self._failures[:-1], start=1):
+                    error.add_note(f"try {number} had failed with {failure}")
                 raise RefreshError(
                     f"a refresh must succeed within {self._retries + 1} tries",
-                    got=f"{type(error).__name__}: {error} (snapshot of step {snapshot.step})",
+                    got=f"{self._failures[-1]} (try {len(self._failures)}, snapshot of step {snapshot.step})",
                     remedy="The cause is above; the index in use was not touched.",
                 ) from error
+            self.retried += 1
             self._submit(snapshot)
         return None

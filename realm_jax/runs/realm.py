@@ -91,7 +91,7 @@ class RealmInputs:
                 candidates,
                 self._pool,
                 rng=rng,
-                probability=1.0,
+                probability=settings.swap_share,
                 max_masks=self._max_masks,
                 mask_id=self._tokenizer.mask_id,
                 block_spans=self._block_spans,

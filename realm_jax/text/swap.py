@@ -115,9 +115,9 @@ def swap_facts(
       probability: of a row being swapped, where it can be.
       max_masks: longest replacement; at most M.
       mask_id: id of [MASK].
-      block_spans: gives the salient spans of a block; then these are replaced too, half of them, where the
-        query does not name them. Otherwise the one span that was replaced is the one that does not fit its
-        block, and to find it takes no reading of the query.
+      block_spans: gives the salient spans of a block; then each of them that the query does not name is
+        replaced with the same probability. Otherwise the one span that was replaced is the one that does
+        not fit its block, and to find it takes no reading of the query.
 
     Returns:
       New batch and candidates (the arguments stay unchanged), and which rows were swapped.
@@ -134,7 +134,8 @@ def swap_facts(
     weights = batch.target_weights.copy()
     body_ids, body_length = candidates.blocks.body.ids.copy(), candidates.blocks.body.length.copy()
     swapped = np.zeros(len(targets), bool)
-    for b in np.flatnonzero(rng.random(len(targets)) < probability):
+    drawn = rng.random(len(targets)) < probability
+    for b in range(len(targets)) if block_spans is not None else np.flatnonzero(drawn).tolist():
         count = int((batch.target_weights[b] > 0).sum())
         old, start = targets[b, :count], int(positions[b, 0])
         if not count or not np.array_equal(positions[b, :count], np.arange(start, start + count)):
@@ -145,10 +146,11 @@ def swap_facts(
             continue
         if block_spans is None:  # else all candidates are disguised: which one was must not tell either
             use, found = use[found.any(axis=1)], found[found.any(axis=1)]
-        new = pool.draw(old, rng, kind=pool.kind(old), max_length=max_masks)
+        new = pool.draw(old, rng, kind=pool.kind(old), max_length=max_masks) if drawn[b] else old
         if new is None:
             continue
-        disguise = _Disguise(pool, rng, block_spans, kept=batch.query.ids[b, : batch.query.length[b]])
+        kept = batch.query.ids[b, : batch.query.length[b]]
+        disguise = _Disguise(pool, rng, block_spans, probability=probability, kept=kept)
         bodies = [
             disguise(
                 body_ids[b, k, : body_length[b, k]],
@@ -178,7 +180,7 @@ def swap_facts(
         positions[b] = _padded(np.arange(len(before), len(before) + len(new)), most)
         for k, body in zip(use, bodies, strict=True):
             body_ids[b, k], body_length[b, k] = _padded(body, width), len(body)
-        swapped[b] = True
+        swapped[b] = drawn[b]
     blocks = replace(candidates.blocks, body=Rows(ids=body_ids, length=body_length))
     new_batch = replace(
         batch,
@@ -253,7 +255,8 @@ def swap_answers(
     body_ids, body_length = candidates.blocks.body.ids.copy(), candidates.blocks.body.length.copy()
     width = body_ids.shape[-1]
     renewed = [list(runs) for runs in answers]
-    for b in np.flatnonzero(rng.random(len(body_ids)) < probability).tolist():
+    drawn = rng.random(len(body_ids)) < probability
+    for b in range(len(body_ids)) if block_spans is not None else np.flatnonzero(drawn).tolist():
         use = np.flatnonzero(candidates.is_valid[b])
         for old in answers[b]:
             if not len(old):
@@ -262,10 +265,11 @@ def swap_answers(
             hit = found.any(axis=1)
             if not hit.any():
                 continue
-            new = pool.draw(old, rng, kind=pool.kind(old), max_length=max_length)
+            new = pool.draw(old, rng, kind=pool.kind(old), max_length=max_length) if drawn[b] else old
             if new is None:
                 break
-            disguise = _Disguise(pool, rng, block_spans, kept=question.ids[b, : question.length[b]])
+            kept = question.ids[b, : question.length[b]]
+            disguise = _Disguise(pool, rng, block_spans, probability=probability, kept=kept)
             rewritten = hit if block_spans is None else np.ones_like(hit)
             for k, starts in zip(use[rewritten], found[rewritten], strict=True):
                 block_id = int(candidates.block_ids[b, k])
@@ -273,19 +277,26 @@ def swap_answers(
                 row = disguise(body, np.flatnonzero(starts), len(old), new, block_id)
                 row = row if len(row) <= width else np.append(row[: width - 1], row[-1])
                 body_ids[b, k], body_length[b, k] = _padded(row, width), len(row)
-            renewed[b] = [new]
+            renewed[b] = [new] if drawn[b] else renewed[b]
             break
     blocks = replace(candidates.blocks, body=Rows(ids=body_ids, length=body_length))
     return replace(candidates, blocks=blocks), renewed
 
 
 class _Disguise:
-    """Rewrites the bodies of one row: the swapped span, and half of the other salient spans with it."""
+    """Rewrites the bodies of one row: the swapped span, and other salient spans with it."""
 
     def __init__(
-        self, pool: SpanPool, rng: np.random.Generator, block_spans: BlockSpans | None, *, kept: np.ndarray
+        self,
+        pool: SpanPool,
+        rng: np.random.Generator,
+        block_spans: BlockSpans | None,
+        *,
+        probability: float,
+        kept: np.ndarray,
     ):
-        self._pool, self._rng, self._block_spans, self._kept = pool, rng, block_spans, kept
+        self._pool, self._rng, self._block_spans = pool, rng, block_spans
+        self._probability, self._kept = probability, kept
         self._chosen: dict[bytes, np.ndarray | None] = {}  # the same span gets the same replacement
 
     def __call__(
@@ -316,7 +327,7 @@ class _Disguise:
             named = span_starts(self._kept[None], span).any() if len(span) <= len(self._kept) else False
             drawn = (
                 None
-                if named or self._rng.random() < 0.5
+                if named or self._rng.random() >= self._probability
                 else self._pool.draw(span, self._rng, kind=kind, max_length=len(span))
             )
             self._chosen[key] = drawn

@@ -78,6 +78,7 @@ class Checkpoints:
         Raises:
           CheckpointError: there is none, or it does not fit.
         """
+        _check_fit(self._shapes(step), state.params)
         rest = {"step": state.step, "opt_state": state.opt_state, "key": state.key}
         targets = {"params": state.params, "optimizer": rest}
         restored = self._restore(step, {name: _standard(tree) for name, tree in targets.items()})
@@ -85,8 +86,7 @@ class Checkpoints:
 
     def restore_params(self, *, step: int | None = None) -> Params:
         """Restore the parameters alone, as NumPy arrays, whatever the topology they were saved on."""
-        metadata = self._manager.item_metadata(self._step(step))["params"].tree
-        target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), metadata)
+        target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), self._shapes(step))
         return self._restore(step, {"params": ocp.args.StandardRestore(target)})["params"]
 
     def restore_pending(self, like: Params, *, step: int | None = None) -> Params:
@@ -116,6 +116,10 @@ class Checkpoints:
             )
         return chosen
 
+    def _shapes(self, step: int | None) -> Any:
+        """Return the saved parameters' tree, with a shape and a dtype at every leaf."""
+        return self._manager.item_metadata(self._step(step))["params"].tree
+
     def _restore(self, step: int | None, items: dict[str, Any]) -> dict[str, Any]:
         chosen = self._step(step)
         try:
@@ -127,6 +131,24 @@ class Checkpoints:
                 remedy="Use the config saved beside the checkpoint, or another run folder.",
             ) from error
         return {name: restored[name] for name in items}
+
+
+def _check_fit(saved: Any, wanted: Params) -> None:
+    """Refuse parameters of other sizes before anything is read: Orbax would leave reads half done."""
+    found, needed = (
+        {
+            jax.tree_util.keystr(path, simple=True, separator="."): f"{leaf.dtype}{list(leaf.shape)}"
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+        }
+        for tree in (saved, wanted)
+    )
+    for name in sorted({*found, *needed}):
+        if found.get(name) != needed.get(name):
+            raise CheckpointError(
+                "a checkpoint must fit the model of this config",
+                got=f"{name}: {found.get(name, 'nothing')} saved for {needed.get(name, 'nothing')}",
+                remedy="Use the config saved beside the checkpoint, or another run folder.",
+            )
 
 
 def _standard(tree: Any) -> ocp.args.StandardRestore:

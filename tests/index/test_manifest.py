@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realm_jax.errors import IndexFault, RecallError
@@ -65,11 +65,19 @@ def test_k_beyond_the_blocks_measures_all_of_them():
     assert measure_recall(ExactIndex(EMBEDDINGS), EMBEDDINGS, QUERIES, k=1000) == 1.0
 
 
+@settings(deadline=None)
 @given(missing=st.integers(0, 5))
 def test_each_missing_neighbour_costs_its_share(missing):
     _, ids = brute_force(QUERIES, EMBEDDINGS, 60)
     found = np.concatenate([ids[:, : 5 - missing], ids[:, 5 : 5 + missing]], axis=1)
     assert measure_recall(Answers(found), EMBEDDINGS, QUERIES, k=5) == pytest.approx(1 - missing / 5)
+
+
+def test_the_truth_is_searched_in_parts(monkeypatch):
+    _, ids = brute_force(QUERIES, EMBEDDINGS, 5)
+    monkeypatch.setattr("realm_jax.index.manifest.ROWS_AT_ONCE", 7)
+    assert measure_recall(Answers(ids), EMBEDDINGS, QUERIES, k=5) == 1.0
+    assert measure_recall(Answers(ids[:, 1:]), EMBEDDINGS, QUERIES, k=4) < 1.0
 
 
 def test_order_does_not_matter():

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from realm_jax.errors import RefreshError
+from realm_jax.errors import RecallError, RefreshError
 from realm_jax.refresh.refresher import Refresher, Snapshot
 from realm_jax.refresh.workers import WORKERS, InlineWorker, ThreadWorker
 
@@ -201,10 +201,10 @@ def test_retries_start_afresh_with_each_refresh():
 def test_a_failure_beyond_the_retries_surfaces_with_its_own_traceback(told, lag):
     build = Failing(100)
     refresher = Refresher(build, told, every=5, lag=lag, retries=2)
-    drive(refresher, 5)
     with pytest.raises(
         RefreshError, match=r"within 3 tries.*OSError: the disk.*snapshot of step 5"
     ) as failed:
+        drive(refresher, 5)  # may raise already: a thread can fail before it is first looked at
         for step in range(6, 10):
             told.finish()
             drive(refresher, step, first=step)
@@ -212,6 +212,34 @@ def test_a_failure_beyond_the_retries_surfaces_with_its_own_traceback(told, lag)
     text = "".join(traceback.format_exception(failed.value))
     assert "in __call__" in text and 'raise OSError("the disk of the index is full")' in text
     assert isinstance(failed.value.__cause__, OSError)
+
+
+def test_a_refused_index_is_not_built_again():
+    calls = []
+
+    def refused(params, step, should_stop):
+        calls.append(step)
+        raise RecallError("recall must reach 0.9", got="0.5", remedy="Use exact.")
+
+    with pytest.raises(RefreshError, match="try 1, snapshot of step 2"):
+        drive(Refresher(refused, InlineWorker(), every=2, retries=5), 2)
+    assert calls == [2]
+
+
+def test_failures_before_the_last_are_told_too():
+    messages = iter(["the disk is full", "the disk is gone", "the disk burns"])
+
+    def fails(params, step, should_stop):
+        raise OSError(next(messages))
+
+    refresher = Refresher(fails, InlineWorker(), every=1, retries=2)
+    with pytest.raises(RefreshError, match="the disk burns") as failed:
+        drive(refresher, 1)
+    assert failed.value.__cause__.__notes__ == [
+        "try 1 had failed with OSError: the disk is full",
+        "try 2 had failed with OSError: the disk is gone",
+    ]
+    assert refresher.retried == 2
 
 
 def test_the_trainer_may_go_on_after_a_failure_it_caught():
