@@ -1,6 +1,6 @@
 """REALM from random weights on a small encyclopaedia, on two CPU cores in minutes.
 
-Source: written for this project; the schedule answers the cold start of REALM, appendix B (docs/RESULTS.md says why).
+Source: written for this project; docs/RESULTS.md says why the schedule is as it is (cold start).
 Expected: held-out exact match at least 0.60 and at least 5 times that of the null block alone.
 Cost: under 15 minutes on 2 CPU cores.
 Command: bash experiments/quickstart.sh

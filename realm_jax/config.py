@@ -143,6 +143,7 @@ class RealmConfig(PhaseConfig):
     marginal: Literal["token", "sequence"] = "token"  # what is marginalised: each token, or all of a text
     weights: Literal["retrieval", "uniform"] = "retrieval"  # uniform: p(z|x) = 1/K, trains the encoder alone
     swap_probability: float = 0.0  # share of batches whose facts are swapped, in text and blocks alike
+    swap_share: float = 0.8  # of the salient spans of a batch with swapped facts, the share replaced
     retriever_learning_rate: float = 0.0  # peak; 0: that of the optimizer
     candidates: int = 0  # blocks a text is read with; 0: shapes.candidates
     evidence_pool: int = 0  # reading warm-up: candidates that hold the masked span first, out of this many

@@ -71,7 +71,12 @@ def read_category(table: Path) -> list[Entity]:
 
 
 def _check_wordings(where: str, wordings: dict) -> None:
-    for use, needed in (("encyclopaedia", ["{value}"]), ("pretraining", ["{name}", "{value}"]), ("questions", ["{name}"])):
+    placeholders = {
+        "encyclopaedia": ["{value}"],
+        "pretraining": ["{name}", "{value}"],
+        "questions": ["{name}"],
+    }
+    for use, needed in placeholders.items():
         if len(wordings[use]) < 5:
             raise ValueError(f"{where}: {use} needs at least 5 wordings, has {len(wordings[use])}")
         for wording in wordings[use]:
