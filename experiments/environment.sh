@@ -28,7 +28,7 @@ find_python() { # print the interpreter to build with: $PYTHON, or the first one
       return
     fi
   done
-  echo "realm_jax needs Python 3.11, 3.12 or 3.13; ${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>&1)." \
+  echo "realm_jax needs Python 3.11, 3.12 or 3.13; ${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>/dev/null || echo missing)." \
     "Set PYTHON to another interpreter." >&2
   return 1
 }
