@@ -42,7 +42,7 @@ def config() -> Config:
             max_span_width=8,
         ),
         shapes=ShapeConfig(query_length=28, block_length=84, joint_length=100, max_masks=6, candidates=4),
-        ict=IctConfig(steps=150, batch_size=64, optimizer=OptimizerConfig(learning_rate=1e-3), log_every=50),
+        ict=IctConfig(steps=300, batch_size=64, optimizer=OptimizerConfig(learning_rate=1e-3), log_every=50),
         read=RealmConfig(
             steps=1200,
             batch_size=64,
@@ -63,7 +63,7 @@ def config() -> Config:
             optimizer=OptimizerConfig(learning_rate=4e-4),
             log_every=25,
             swap_probability=0.5,
-            retriever_learning_rate=3e-4,
+            retriever_learning_rate=2e-4,
             oversample=3,
         ),
         qa=QaConfig(

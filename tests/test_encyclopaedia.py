@@ -13,10 +13,6 @@ from experiments.encyclopaedia.build import Entity, Fact, build, read_category
 TABLES = sorted(encyclopaedia.HERE.glob("*.tsv"))
 USES = ("encyclopaedia", "pretraining", "questions")
 FILES = ("encyclopaedia", "pretraining", "questions_train", "questions_heldout", "heldout_sentences")
-# A taught fact may touch a held-out one of another article: the currency of North Macedonia is the Macedonian
-# denar, its language Macedonian; the Neva begins in Lake Ladoga. The share of such facts must stay small.
-MOST_HINTED = 0.03
-
 Records = dict[str, list[dict]]
 
 
@@ -106,7 +102,9 @@ def test_held_out_facts_are_about_a_fifth_and_none_of_them_is_taught(entities, r
     asked = {(q["gold_passage_ids"][0], q["source"]) for q in records["questions_train"]}
     kept = {(fact.title, fact.relation) for fact in held_out}
     every = {(fact.title, fact.relation) for entity in entities for fact in entity.facts}
-    assert asked | kept == every and not asked & kept
+    assert asked | kept <= every and not asked & kept
+    # What is neither are held-out facts at which a text about another entity hints.
+    assert len(asked | kept) > 0.99 * len(every)
     assert 0.15 < len(kept) / len(every) < 0.25
     assert len(records["heldout_sentences"]) == len(kept) == len(held_out)
     # Two facts of an entity at least are taught, so its name is known from the pre-training text.
@@ -132,7 +130,7 @@ def test_name_and_value_of_a_held_out_fact_hardly_ever_meet_in_what_is_learned_f
             continue
         if any(name in text and value in text for text in learned):
             hinted.append(f"{fact.title}: {fact.relation} {fact.value}")
-    assert len(hinted) <= MOST_HINTED * len(held_out), hinted
+    assert hinted == []
 
 
 def test_a_question_has_its_answers_and_its_article(records):

@@ -15,6 +15,7 @@ import argparse
 import csv
 import json
 import random
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -149,6 +150,30 @@ def spread(category: list[Entity], most: int) -> list[Entity]:
     return [category[place * len(category) // count] for place in range(count)]
 
 
+def words(text: str) -> str:
+    """Return the words of a text, lower-cased, a space around each."""
+    return " ".join(["", *re.findall(r"\w+", text.casefold()), ""])
+
+
+def hinted(held_out: list[Fact], taught: list[str]) -> set[tuple[str, str]]:
+    """Find the held-out facts whose name and value meet in a taught text, be it about another entity.
+
+    Args:
+      held_out: facts.
+      taught: pre-training texts, and training questions with their answers.
+
+    Returns:
+      Title and relation of each.
+    """
+    learned = [words(text) for text in taught]
+    found = set()
+    for fact in held_out:
+        name, value = words(fact.name), words(fact.value)
+        if any(name in text and value in text for text in learned):
+            found.add((fact.title, fact.relation))
+    return found
+
+
 def build(out: Path, *, seed: int = 0, most: int | None = None) -> dict[str, int]:
     """Write the five files.
 
@@ -170,16 +195,21 @@ def build(out: Path, *, seed: int = 0, most: int | None = None) -> dict[str, int
         "questions_heldout": [],
         "heldout_sentences": [],
     }
+    every_held_out: list[Fact] = []
     for entity in entities:
         taught, held_out = split_facts(entity, rng)
+        every_held_out += held_out
         files["encyclopaedia"].append(article(entity, rng))
         files["pretraining"] += pretraining_texts(entity, taught, rng)
         files["questions_train"] += questions(taught, QUESTIONS_PER_FACT, "train", rng)
-        files["questions_heldout"] += questions(held_out, 1, "heldout", rng)
-        files["heldout_sentences"] += [
-            {"title": fact.title, "text": render(rng.choice(fact.wordings["pretraining"]), fact)}
-            for fact in held_out
-        ]
+    asked = [f"{q['question']} {' '.join(q['answers'])}" for q in files["questions_train"]]
+    told = hinted(every_held_out, [text["text"] for text in files["pretraining"]] + asked)
+    tested = [fact for fact in every_held_out if (fact.title, fact.relation) not in told]
+    files["questions_heldout"] += questions(tested, 1, "heldout", rng)
+    files["heldout_sentences"] += [
+        {"title": fact.title, "text": render(rng.choice(fact.wordings["pretraining"]), fact)}
+        for fact in tested
+    ]
     out.mkdir(parents=True, exist_ok=True)
     for name, records in files.items():
         rng.shuffle(records)
