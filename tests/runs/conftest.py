@@ -1,0 +1,64 @@
+"""A corpus of a dozen blocks, a config for it, and programs that are compiled once for all runs."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from realm_jax.config import BertConfig, Config, ModelConfig, RefreshConfig
+from realm_jax.data.prepare import prepare
+from tests.tiny_run import config, documents, quick_compilation, write_jsonl
+
+MakeConfig = Callable[..., Config]
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the corpus `corpus`."""
+    folder = tmp_path_factory.mktemp("prepared")
+    source = write_jsonl(folder / "documents.jsonl", documents())
+    prepare([source], folder / "corpus", vocab_size=200, max_block_tokens=60, title_tokens=8, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_config(prepared: Path) -> MakeConfig:
+    """Make the config of a run of 9 steps with dropout: `make_config(steps=9, every=3, ...)`."""
+
+    def make(*, steps: int = 9, checkpoint_every: int = 100, **refresh: object) -> Config:
+        base = config(prepared)
+        bert = BertConfig(
+            hidden_size=32, num_layers=1, num_heads=2, intermediate_size=64, max_positions=96, dropout=0.1
+        )
+        return dataclasses.replace(
+            base,
+            model=ModelConfig(bert=bert, embedding_size=16, span_hidden_size=16, max_span_width=4),
+            realm=dataclasses.replace(
+                base.realm, steps=steps, log_every=1, checkpoint_every=checkpoint_every
+            ),
+            refresh=RefreshConfig(**{"every": 3, "probes": 4, **refresh}),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="package", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep compiled programs on disk: every run makes its functions anew, and each would compile again."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    with quick_compilation():
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
