@@ -26,9 +26,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_config(prepared: Path) -> MakeConfig:
-    """Make the config of a run of 9 steps with dropout: `make_config(steps=9, every=3, ...)`."""
+    """Make the config of a run of 9 steps, with dropout; keywords are those of `RefreshConfig`.
 
-    def make(*, steps: int = 9, checkpoint_every: int = 100, **refresh: object) -> Config:
+    Another number of steps is another schedule, and another program to compile: use `stop_at`.
+    """
+
+    def make(**refresh: object) -> Config:
         base = config(prepared)
         bert = BertConfig(
             hidden_size=32, num_layers=1, num_heads=2, intermediate_size=64, max_positions=96, dropout=0.1
@@ -36,9 +39,7 @@ def make_config(prepared: Path) -> MakeConfig:
         return dataclasses.replace(
             base,
             model=ModelConfig(bert=bert, embedding_size=16, span_hidden_size=16, max_span_width=4),
-            realm=dataclasses.replace(
-                base.realm, steps=steps, log_every=1, checkpoint_every=checkpoint_every
-            ),
+            realm=dataclasses.replace(base.realm, steps=9, log_every=1),
             refresh=RefreshConfig(**{"every": 3, "probes": 4, **refresh}),
         )
 

@@ -1,0 +1,108 @@
+"""REALM and its refresher: the trainer never waits when it need not, and failures reach it whole."""
+
+import dataclasses
+import json
+import threading
+import traceback
+
+import jax
+import numpy as np
+import pytest
+
+import realm_jax.runs.realm as module
+from realm_jax.errors import RefreshError
+from realm_jax.index.store import versions
+from realm_jax.refresh.workers import WORKERS, InlineWorker, ThreadWorker
+from realm_jax.runs.realm import run_realm
+from realm_jax.train.checkpoint import Checkpoints
+
+WAIT = 60.0  # seconds; only a broken run ever waits this long
+
+
+def values(workdir, name):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)[name] for line in lines]
+
+
+class Gated(ThreadWorker):
+    """A worker whose jobs wait until the trainer has done all its steps and closes it."""
+
+    def __init__(self):
+        super().__init__(join_seconds=WAIT)
+        self.gate = threading.Event()
+        self.jobs = 0
+
+    def submit(self, job):
+        self.jobs += 1
+
+        def gated(should_stop):
+            assert self.gate.wait(WAIT)
+            return job(should_stop)
+
+        return super().submit(gated)
+
+    def close(self):
+        self._stop.set()
+        self.gate.set()
+        super().close()
+
+
+def test_when_ready_the_trainer_never_waits_for_a_refresh(make_config, tmp_path, monkeypatch):
+    """The first refresh is held up to the end: the run gets there all the same, on its first index."""
+    worker, workdir = Gated(), tmp_path / "run"
+    monkeypatch.setitem(WORKERS, "thread", lambda: worker)
+    config = make_config(every=2, adoption="when_ready", worker="thread")
+    run_realm(config, workdir, stop_at=5)
+    assert worker.jobs == 1
+    assert values(workdir, "index_version") == [0] * 5
+    assert values(workdir, "staleness_steps") == [1, 2, 3, 4, 5]
+    assert values(workdir, "refreshes_skipped") == [0, 0, 0, 1, 1]
+    assert versions(workdir / "index") == [0]  # what was asked to stop has published nothing
+    # It is run again when the run goes on: adopted at step 6, where the next one starts.
+    assert Checkpoints(workdir).record()["pending_step"] == 2
+    monkeypatch.setitem(WORKERS, "thread", InlineWorker)
+    run_realm(config, workdir, stop_at=7)
+    assert values(workdir, "index_version") == [0] * 5 + [2, 6]
+
+
+@pytest.mark.parametrize(("worker", "adoption"), [("inline", "when_ready"), ("thread", "at_lag")])
+def test_a_failing_refresh_ends_the_run_with_its_own_traceback(
+    make_config, tmp_path, monkeypatch, worker, adoption
+):
+    tries = []
+
+    def build(params, version, should_stop, **settings):
+        if version:
+            tries.append(version)
+            raise OSError("the disk of the index is full")
+        return real(params, version, should_stop, **settings)
+
+    real = module.build_version
+    monkeypatch.setattr(module, "build_version", build)
+    config = make_config(every=2, worker=worker, adoption=adoption, lag=1, retries=1)
+    with pytest.raises(RefreshError, match="OSError: the disk of the index is full") as failed:
+        run_realm(config, tmp_path / "run")
+    assert tries == [2, 2]
+    assert "in build" in "".join(traceback.format_exception(failed.value))
+    assert versions(tmp_path / "run" / "index") == [0]  # the index in use is untouched
+    assert not any(thread.name == "refresher" for thread in threading.enumerate())
+    # The cause repaired, the same command trains.
+    monkeypatch.setattr(module, "build_version", real)
+    run_realm(config, tmp_path / "run", stop_at=3)
+    assert Checkpoints(tmp_path / "run").latest() == 3
+
+
+def test_the_reading_warm_up_trains_the_encoder_alone_and_never_refreshes(make_config, tmp_path):
+    config = make_config(every=1, worker="inline")
+    read = dataclasses.replace(config.read, steps=2, batch_size=4, evidence_pool=4, log_every=1)
+    config = dataclasses.replace(config, read=read)
+    run_realm(config, tmp_path / "start", stop_at=0)
+    run_realm(config, tmp_path / "read", phase_name="read", start_from=tmp_path / "start")
+    before, after = (Checkpoints(tmp_path / name).restore_params() for name in ("start", "read"))
+    same = {
+        name: all(map(np.array_equal, *map(jax.tree.leaves, (before[name], after[name])))) for name in before
+    }
+    assert same == {"embedder": True, "encoder": False, "reader": True}
+    assert versions(tmp_path / "read" / "index") == [0]
+    lines = (tmp_path / "read" / "metrics.jsonl").read_text().splitlines()
+    assert lines and not any("staleness_steps" in line for line in lines)
