@@ -1,12 +1,9 @@
 """REALM and its refresher: the trainer never waits when it need not, and failures reach it whole."""
 
 import dataclasses
-import json
 import threading
 import traceback
 
-import jax
-import numpy as np
 import pytest
 
 import realm_jax.runs.realm as module
@@ -15,13 +12,9 @@ from realm_jax.index.store import versions
 from realm_jax.refresh.workers import WORKERS, InlineWorker, ThreadWorker
 from realm_jax.runs.realm import run_realm
 from realm_jax.train.checkpoint import Checkpoints
+from tests.runs.compare import logged, same
 
 WAIT = 60.0  # seconds; only a broken run ever waits this long
-
-
-def values(workdir, name):
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [json.loads(line)[name] for line in lines]
 
 
 class Gated(ThreadWorker):
@@ -54,15 +47,15 @@ def test_when_ready_the_trainer_never_waits_for_a_refresh(make_config, tmp_path,
     config = make_config(every=2, adoption="when_ready", worker="thread")
     run_realm(config, workdir, stop_at=5)
     assert worker.jobs == 1
-    assert values(workdir, "index_version") == [0] * 5
-    assert values(workdir, "staleness_steps") == [1, 2, 3, 4, 5]
-    assert values(workdir, "refreshes_skipped") == [0, 0, 0, 1, 1]
+    assert list(logged(workdir, "index_version").values()) == [0] * 5
+    assert list(logged(workdir, "staleness_steps").values()) == [1, 2, 3, 4, 5]
+    assert list(logged(workdir, "refreshes_skipped").values()) == [0, 0, 0, 1, 1]
     assert versions(workdir / "index") == [0]  # what was asked to stop has published nothing
     # It is run again when the run goes on: adopted at step 6, where the next one starts.
     assert Checkpoints(workdir).record()["pending_step"] == 2
     monkeypatch.setitem(WORKERS, "thread", InlineWorker)
     run_realm(config, workdir, stop_at=7)
-    assert values(workdir, "index_version") == [0] * 5 + [2, 6]
+    assert list(logged(workdir, "index_version").values()) == [0] * 5 + [2, 6]
 
 
 @pytest.mark.parametrize(("worker", "adoption"), [("inline", "when_ready"), ("thread", "at_lag")])
@@ -99,10 +92,10 @@ def test_the_reading_warm_up_trains_the_encoder_alone_and_never_refreshes(make_c
     run_realm(config, tmp_path / "start", stop_at=0)
     run_realm(config, tmp_path / "read", phase_name="read", start_from=tmp_path / "start")
     before, after = (Checkpoints(tmp_path / name).restore_params() for name in ("start", "read"))
-    same = {
-        name: all(map(np.array_equal, *map(jax.tree.leaves, (before[name], after[name])))) for name in before
+    assert {name: same(before[name], after[name]) for name in before} == {
+        "embedder": True,
+        "encoder": False,
+        "reader": True,
     }
-    assert same == {"embedder": True, "encoder": False, "reader": True}
     assert versions(tmp_path / "read" / "index") == [0]
-    lines = (tmp_path / "read" / "metrics.jsonl").read_text().splitlines()
-    assert lines and not any("staleness_steps" in line for line in lines)
+    assert logged(tmp_path / "read", "loss") and not logged(tmp_path / "read", "staleness_steps")

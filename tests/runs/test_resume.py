@@ -5,44 +5,24 @@ in flight when the run ends.
 """
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
 from realm_jax.errors import CheckpointError, IndexFault
 from realm_jax.index.store import versions
 from realm_jax.runs.realm import run_realm
 from realm_jax.train.checkpoint import Checkpoints
+from tests.runs.compare import assert_same_end, logged
 
 AT_LAG = {"adoption": "at_lag", "lag": 2, "worker": "thread"}
 
 
-def lines(workdir: Path) -> list[dict]:
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-
-
-def values(workdir: Path, name: str) -> dict[int, float]:
-    return {line["step"]: line[name] for line in lines(workdir) if name in line}
-
-
-def final(workdir: Path):
-    checkpoints = Checkpoints(workdir)
-    return checkpoints.latest(), checkpoints.restore_params(), checkpoints.record()
-
-
 def assert_same_run(found: Path, expected: Path) -> None:
-    (step, params, record), (wanted_step, wanted, wanted_record) = final(found), final(expected)
-    assert step == wanted_step and record == wanted_record
-    for (path, leaf), other in zip(
-        jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(wanted), strict=True
-    ):
-        np.testing.assert_array_equal(leaf, other, err_msg=jax.tree_util.keystr(path))
+    assert_same_end(found, expected)
     for name in ("loss", "retrieval_utility", "gradient_norm", "index_version", "staleness_steps"):
-        assert values(found, name) == values(expected, name), name
+        assert logged(found, name) == logged(expected, name), name
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +40,14 @@ def whole(config, tmp_path_factory):
 
 def test_versions_are_adopted_at_their_lag_and_staleness_is_logged(whole):
     versions_in_use = [0, 0, 0, 0, 3, 3, 3, 6, 6]
-    assert list(values(whole, "index_version").values()) == versions_in_use
-    assert list(values(whole, "staleness_steps").values()) == [
+    assert list(logged(whole, "index_version").values()) == versions_in_use
+    assert list(logged(whole, "staleness_steps").values()) == [
         step - version for step, version in enumerate(versions_in_use, start=1)
     ]
-    assert list(values(whole, "index_adopted").values()) == [0] * 4 + [1] * 3 + [2] * 2
-    assert set(values(whole, "refreshes_skipped").values()) == {0}
-    assert all(seconds >= 0 for seconds in values(whole, "staleness_seconds").values())
-    overlap, drift = values(whole, "probe_overlap"), values(whole, "embedding_drift")
+    assert list(logged(whole, "index_adopted").values()) == [0] * 4 + [1] * 3 + [2] * 2
+    assert set(logged(whole, "refreshes_skipped").values()) == {0}
+    assert all(seconds >= 0 for seconds in logged(whole, "staleness_seconds").values())
+    overlap, drift = logged(whole, "probe_overlap"), logged(whole, "embedding_drift")
     assert list(overlap) == list(drift) == [5, 6, 7, 8, 9]  # said of the adoption last made
     assert all(0 <= share <= 1 for share in overlap.values()) and all(d > 0 for d in drift.values())
 
@@ -101,9 +81,9 @@ def test_what_a_crash_left_half_written_is_ignored(config, whole, tmp_path):
 def test_a_finished_run_does_nothing_more(config, whole, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
-    before = len(lines(workdir))
+    before = (workdir / "metrics.jsonl").read_text()
     assert run_realm(config, workdir) == {}
-    assert len(lines(workdir)) == before
+    assert (workdir / "metrics.jsonl").read_text() == before
     assert_same_run(workdir, whole)
 
 
