@@ -165,7 +165,7 @@ def run_phase(
     )
     last = settings.steps if stop_at is None else min(settings.steps, stop_at)
     writer = MetricsWriter(workdir)
-    with reporter(phase.name, last) as progress, StopOnSignal() as should_stop:
+    with reporter(phase.name, last, start=int(state.step)) as progress, StopOnSignal() as should_stop:
         log = LogHook(
             every=settings.log_every, last=last, writer=writer, progress=progress, extra=phase.extra
         )
