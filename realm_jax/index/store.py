@@ -13,7 +13,7 @@ import numpy as np
 
 from realm_jax.errors import IndexFault
 from realm_jax.index.engines import ENGINES
-from realm_jax.index.manifest import IndexManifest
+from realm_jax.index.manifest import IndexManifest, check_recall
 from realm_jax.index.protocol import Index
 
 MANIFEST = "manifest.json"
@@ -56,19 +56,23 @@ def publish(root: Path, embeddings: np.ndarray, index: Index, manifest: IndexMan
     return target
 
 
-def open_version(root: Path, version: int, *, corpus_hash: str) -> tuple[Index, np.ndarray, IndexManifest]:
+def open_version(
+    root: Path, version: int, *, corpus_hash: str, recall_floor: float = 0.0
+) -> tuple[Index, np.ndarray, IndexManifest]:
     """Open a version.
 
     Args:
       root: folder of the versions.
       version: training step of its parameters.
       corpus_hash: content hash of the corpus it will be used with.
+      recall_floor: recall below which it is refused, as measured when it was built.
 
     Returns:
       The index, its embeddings float32 `[N, D]` (memory-mapped), and its manifest.
 
     Raises:
       IndexFault: it is missing, damaged, of an unknown engine, or of another corpus.
+      RecallError: it finds too little.
     """
     target = version_folder(root, version)
     folder = target if target.exists() else _replaced(target)
@@ -91,6 +95,7 @@ def open_version(root: Path, version: int, *, corpus_hash: str) -> tuple[Index, 
             got=manifest.engine,
             remedy="Build the index again, or use the version of this package that wrote it.",
         )
+    check_recall(manifest.recall, k=manifest.recall_k, floor=recall_floor, engine=manifest.engine)
     embeddings = _map_embeddings(folder / EMBEDDINGS, shape=(manifest.count, manifest.dimension))
     return ENGINES[manifest.engine].load(embeddings, folder), embeddings, manifest
 

@@ -63,7 +63,8 @@ class LoadedRun:
         """The index over the corpus."""
         root, version = find_version(self)
         if version is not None:
-            return load_version(root, version, corpus=self.corpus)
+            floor = self.config.index.recall_floor
+            return load_version(root, version, corpus=self.corpus, recall_floor=floor)
         return build_index(self, root)
 
     @cached_property

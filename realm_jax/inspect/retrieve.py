@@ -81,7 +81,7 @@ def read_candidates(run: LoadedRun, found: Search, *, count: int) -> tuple[Candi
       count: K.
 
     Returns:
-      Candidates `[B, K]` and their scores float32 `[B, K]`, 0 where a candidate is not valid. A row for which
+      Candidates `[B, K]` and their scores float32 `[B, K]`, 0 where a candidate is no block. A row for which
       nothing was found reads the null block.
     """
     origin = np.full(len(found.block_ids), NO_BLOCK, np.int32)
@@ -89,11 +89,7 @@ def read_candidates(run: LoadedRun, found: Search, *, count: int) -> tuple[Candi
     chosen = candidates.block_ids
     same = (chosen[:, :, None] == found.block_ids[:, None, :]) & (chosen[:, :, None] != NO_BLOCK)
     scores = np.where(same, found.scores[:, None, :], -np.inf).max(axis=2)
-    empty = ~candidates.is_valid.any(axis=1)
-    is_null, is_valid = np.array(candidates.is_null), np.array(candidates.is_valid)
-    is_null[empty, 0] = is_valid[empty, 0] = True
-    scores = np.where(np.isfinite(scores), scores, 0.0).astype(np.float32)
-    return Candidates(candidates.block_ids, candidates.blocks, is_null, is_valid), scores
+    return candidates, np.where(np.isfinite(scores), scores, 0.0).astype(np.float32)
 
 
 def retrieve(

@@ -144,9 +144,11 @@ def publish_version(
     return IndexVersion(version, index, embeddings)
 
 
-def load_version(root: Path, version: int, *, corpus: Corpus) -> IndexVersion:
+def load_version(root: Path, version: int, *, corpus: Corpus, recall_floor: float = 0.0) -> IndexVersion:
     """Open a published version; see `open_version`."""
-    index, embeddings, _ = open_version(root, version, corpus_hash=corpus.content_hash)
+    index, embeddings, _ = open_version(
+        root, version, corpus_hash=corpus.content_hash, recall_floor=recall_floor
+    )
     return IndexVersion(version, index, np.asarray(embeddings))
 
 

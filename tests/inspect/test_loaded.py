@@ -10,7 +10,7 @@ import pytest
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import prepare
-from realm_jax.errors import CheckpointError, ConfigError, CorpusError
+from realm_jax.errors import CheckpointError, ConfigError, CorpusError, RecallError
 from realm_jax.index.store import versions
 from realm_jax.inspect.loaded import LoadedRun, find_version, open_run
 from realm_jax.inspect.retrieve import retrieve
@@ -50,6 +50,16 @@ def test_a_run_without_index_gets_one_of_its_own_parameters(tiny_runs, tmp_path)
     assert versions(folder / "index") == [run.step]
     again = open_run(folder, batch_size=2)
     np.testing.assert_array_equal(again.version.embeddings, run.version.embeddings)
+
+
+def test_an_index_below_the_recall_floor_of_the_run_is_refused(tiny_runs, tmp_path):
+    folder = copied(tiny_runs.realm, tmp_path / "realm")
+    for manifest in folder.glob("index/*/manifest.json"):
+        values = json.loads(manifest.read_text())
+        assert values["recall"] == 1.0
+        manifest.write_text(json.dumps(values | {"recall": 0.2}))
+    with pytest.raises(RecallError, match=r"recall@10 of 0\.9 .* got 0\.200"):
+        _ = open_run(folder).version
 
 
 def test_the_index_of_the_checkpoint_is_taken_unless_a_fresh_one_is_asked_for(tiny_runs, tmp_path):
