@@ -54,8 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     from realm_jax.errors import RealmError
 
-    for library in ("absl", "bm25s"):  # they warn of what is meant so, and report on every call
-        logging.getLogger(library).setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # warns of what is meant so
     name, rest = given[0], given[1:]
     command = COMMANDS[name]
     module = importlib.import_module(f"realm_jax.commands.{command.module}")

@@ -64,6 +64,20 @@ def test_the_examples_of_the_help_are_accepted_arguments(name, capsys, tmp_path,
         assert f"realm_jax {name}: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_no_type_of_the_program(name, capsys):
+    """What may be left out is no {None}, and what happens then is said in words."""
+    shown = help_of(name, capsys)
+    assert "None" not in shown.split("examples:\n")[0]
+
+
+def test_embed_has_no_choice_about_what_it_does(capsys):
+    with pytest.raises(SystemExit) as ending:
+        main(["embed", "run", "--fresh-index"])
+    assert ending.value.code == 2
+    assert "fresh" in capsys.readouterr().err
+
+
 def test_wrong_arguments_end_with_2_and_no_traceback(capsys):
     with pytest.raises(SystemExit) as ending:
         main(["ict", "--workdir", "x", "--ict.stepps", "3"])
@@ -89,6 +103,8 @@ def test_broken_rules_are_one_message_on_standard_error(tiny_runs: TinyRuns, tmp
         (["export", qa, "--out", nowhere], "architecture"),
         (["import", str(tmp_path), "--workdir", nowhere], "config.json"),
         (["finetune", "--workdir", nowhere, "--experiment", nowhere], "Python file"),
+        (["finetune", "--workdir", nowhere, "--start-from", str(tmp_path)], "--start-from names"),
+        (["ict", "--workdir", nowhere], "--corpus"),
         (["vocabulary", "--out", nowhere], "trained on texts"),
         (["prepare", nowhere, "--out", nowhere, "--vocab-size", "100"], "source"),
     ):
@@ -143,7 +159,8 @@ def test_masks_are_filled_and_blocks_retrieved(tiny_runs: TinyRuns, capsys):
     assert main(["retrieve", str(tiny_runs.realm), "Peru", "--k", "2", "--json"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert main(["retrieve", str(tiny_runs.realm), "Peru", "--retriever", "bm25"]) == 0
-    assert "Lima" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "Lima" in shown.out and "DEBUG" not in shown.err
 
 
 def test_json_on_standard_output_stays_clean_while_an_index_is_built(tiny_runs: TinyRuns, tmp_path, capsys):

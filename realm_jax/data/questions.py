@@ -50,11 +50,15 @@ class Questions(Sequence[Question]):
         Raises:
           CorpusError: the file cannot be read, holds no question, or, with `strict`, a record is bad.
         """
-        path = Path(path)
-        if not path.is_file():
+        if not Path(path).is_file():
             raise CorpusError(
-                "A question set is a .jsonl or .jsonl.gz file", got=str(path), remedy="Check the path."
+                "A question set is a .jsonl or .jsonl.gz file",
+                got=str(path) or "no name of one",
+                remedy="Check the path."
+                if str(path)
+                else "Name one: --train-questions in training, --questions in evaluation.",
             )
+        path = Path(path)
         items: list[Question] = []
         bad: list[BadRecord] = []
         for raw in JsonLines(path).records():

@@ -77,7 +77,7 @@ def text_field(raw: RawRecord, value: Mapping[str, Any], name: str) -> str | Bad
     content = value[name]
     try:
         if isinstance(content, bytes):
-            return content.decode("utf-8")
+            return content.decode("utf-8-sig")  # some editors put a mark before the text
         if isinstance(content, str):
             content.encode("utf-8")  # JSON can spell half a surrogate pair, which is no text
             return content

@@ -49,7 +49,14 @@ class CorpusWriter:
 
     def __enter__(self) -> "CorpusWriter":
         shutil.rmtree(self._aside, ignore_errors=True)
-        self._aside.mkdir(parents=True)
+        try:
+            self._aside.mkdir(parents=True)
+        except OSError as error:
+            raise CorpusError(
+                "prepare writes beside the folder it will make",
+                got=f"{self._out.parent}, where it cannot ({error.strerror})",
+                remedy="Choose a folder that can be written to.",
+            ) from error
         for name in (*ROW_ARRAYS, *OFFSET_ARRAYS, "texts"):
             self._files[name] = (self._aside / f"{name}.bin").open("wb")
             self._hashes[name] = hashlib.sha256()

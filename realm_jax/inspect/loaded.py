@@ -28,7 +28,7 @@ from realm_jax.runs.live_index import (
     build_version,
     load_version,
 )
-from realm_jax.runs.setup import models_of, resolve
+from realm_jax.runs.setup import check_run_vocabulary, models_of, resolve
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.steps import reader_spans, retrieval_scores
 from realm_jax.types import Array, Candidates, MaskedBatch, Params, QuestionBatch, Rows
@@ -145,6 +145,7 @@ def open_run(
             remedy="Name a prepared corpus with --corpus.",
         )
     opened = Corpus.open(path)
+    check_run_vocabulary(folder, opened)
     config = resolve(config, opened)
     found = checkpoints.latest() if step is None else step
     assert found is not None  # restoring the record has made sure

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import jax.numpy as jnp
 
 from realm_jax.config import Config, to_dict
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.writer import VOCABULARY
 from realm_jax.errors import ConfigError
 from realm_jax.models.bert import Bert
 from realm_jax.models.build import TOWERS, Models, build_models
+from realm_jax.text.tokenizer import Tokenizer
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.types import Params
 
@@ -60,6 +63,25 @@ def check_vocabulary(text: Corpus, corpus: Corpus) -> None:
             "text and corpus must share their vocabulary",
             got=f"{text.path} and {corpus.path} with different ones",
             remedy=f"Prepare the text with --tokenizer {corpus.path}.",
+        )
+
+
+def check_run_vocabulary(folder: Path, corpus: Corpus) -> None:
+    """Refuse a corpus whose wordpieces are not those of a run.
+
+    Args:
+      folder: of the run; one without a vocab.txt says nothing.
+      corpus: what it is to be used with.
+
+    Raises:
+      ConfigError: their wordpieces differ.
+    """
+    path = folder / VOCABULARY
+    if path.is_file() and Tokenizer.load(path).content_hash != corpus.tokenizer.content_hash:
+        raise ConfigError(
+            "a run is used with corpora of its own vocabulary",
+            got=f"{corpus.path}, whose wordpieces are not those of {folder}",
+            remedy=f"Prepare the corpus with --tokenizer {folder}.",
         )
 
 
@@ -111,8 +133,11 @@ def initial_params(models: Models, *, seed: int, start_from: Path | None) -> Par
 
 
 def save_config(config: Config, workdir: Path) -> None:
-    """Write the resolved config beside the checkpoints."""
+    """Write the resolved config beside the checkpoints, and the vocabulary of the corpus it names."""
     workdir.mkdir(parents=True, exist_ok=True)
+    vocabulary = Path(config.corpus) / VOCABULARY
+    if config.corpus and vocabulary.is_file():
+        shutil.copyfile(vocabulary, workdir / VOCABULARY)
     text = json.dumps(to_dict(config), indent=2) + "\n"
     (workdir / CONFIG_FILE).write_text(text, encoding="utf-8")
 

@@ -161,6 +161,12 @@ def test_a_folder_that_is_no_corpus_is_never_replaced(corpus, source, tmp_path):
     assert (tmp_path / "photos" / "a.jpg").exists()
 
 
+def test_a_place_that_cannot_be_written_to_is_refused(corpus, source, tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(CorpusError, match="beside the folder it will make.*file"):
+        prepare([source], tmp_path / "file" / "c", tokenizer=corpus.path)
+
+
 def test_what_a_broken_off_preparation_leaves_is_no_corpus(corpus, source, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "CHUNK_RECORDS", 8)
     seen = []
