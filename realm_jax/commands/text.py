@@ -11,6 +11,7 @@ from realm_jax.commands.parsing import OptionalInt, OptionalPath, parse
 from realm_jax.data.prepare import prepare as prepare_corpus
 from realm_jax.data.records import Document, Fields, parse_document
 from realm_jax.data.sources import Source, open_source
+from realm_jax.data.writer import BAD_RECORDS
 from realm_jax.errors import CorpusError
 from realm_jax.text.tokenizer import Tokenizer, train_vocabulary
 
@@ -55,8 +56,8 @@ class Prepare:
     """Cut documents into blocks, tokenise them once, tag salient spans, write a prepared corpus.
 
     Blocks are filled greedily with whole sentences. A bad record (broken JSON, invalid UTF-8, a missing or
-    empty field) is left out, counted by reason, and the first ones are shown with file and line. The folder
-    appears when it is complete.
+    empty field) is left out, counted by reason, and named with file and line: the first ones here, all in
+    bad_records.jsonl in the folder. The folder appears when it is complete.
     """
 
     sources: Sources
@@ -140,6 +141,9 @@ def prepare(arguments: Sequence[str], *, prog: str) -> None:
         print(f"left out: {', '.join(f'{n} {reason}' for reason, n in report.bad_counts.items())}")
         for bad in report.bad_records:
             print(f"  {bad}")
+        more = sum(report.bad_counts.values()) - len(report.bad_records)
+        if more:
+            print(f"  and {more} more, all in {report.path / BAD_RECORDS}")
 
 
 class _Texts:

@@ -171,7 +171,14 @@ def base_config(experiment: Path | None, start_from: Path | None) -> Config | No
             got=str(start_from),
             remedy="Check the path.",
         )
-    return from_json((start_from / CONFIG_FILE).read_text(encoding="utf-8"))
+    try:
+        return from_json((start_from / CONFIG_FILE).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(
+            f"the {CONFIG_FILE} of a run is JSON",
+            got=f"{start_from / CONFIG_FILE} ({error})",
+            remedy="Give an experiment with --experiment, or another run.",
+        ) from error
 
 
 def load_experiment(path: Path) -> Config:

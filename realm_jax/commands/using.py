@@ -12,6 +12,7 @@ from realm_jax.commands.parsing import OptionalBool, OptionalInt, OptionalPath, 
 from realm_jax.errors import ConfigError
 
 RetrieverName = Literal["model", "bm25", "null"]
+SHOWN_BAD_RECORDS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,12 +146,16 @@ def evaluate(arguments: Sequence[str], *, prog: str) -> None:
     from realm_jax.data.questions import Questions
     from realm_jax.inspect.evaluate import evaluate_run, write_evaluation
     from realm_jax.inspect.tables import evaluation_table, show
+    from realm_jax.progress import to_stderr
 
     run = _open(options, fresh_index=options.fresh_index, batch_size=options.batch_size)
     path = run.config.dev_questions if options.questions == "dev" else options.questions
+    questions = Questions.load(path) if path is not None else None
+    for bad in questions.bad_records[:SHOWN_BAD_RECORDS] if questions else ():
+        to_stderr(f"left out: {bad}")
     evaluation = evaluate_run(
         run,
-        Questions.load(path) if path is not None else None,
+        questions,
         retriever=options.retriever,
         ks=options.ks,
         read=options.reader,

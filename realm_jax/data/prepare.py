@@ -71,7 +71,8 @@ def prepare(
       splitter: name of the sentence splitter.
       fields: names of the fields of a record.
       workers: processes; as many as this process may use cores if None; 1 works in this process.
-      strict: stop at the first bad record; otherwise bad records are counted and left out.
+      strict: stop at the first bad record; otherwise bad records are counted, left out, and named in
+        `bad_records.jsonl` in the corpus's folder.
       overwrite: replace a prepared corpus of that name.
       tfds_dir: where TFDS keeps its datasets.
       progress: told the kilobytes of input that are done (the examples, for TFDS); if None, a bar or lines.

@@ -36,7 +36,8 @@ class BadRecord(NamedTuple):
     detail: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason} ({self.detail})"
+        text = f"{self.file}:{self.line}: {self.reason} ({self.detail})"
+        return text.encode("utf-8", "backslashreplace").decode()  # a file may have a name that is no text
 
     def error(self) -> CorpusError:
         """Return the exception that strict reading raises."""

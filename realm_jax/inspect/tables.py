@@ -30,7 +30,9 @@ def evaluation_table(evaluation: Evaluation) -> RenderableType:
     if facts.get("index_staleness_steps"):
         title += f", index {facts['index_staleness_steps']} steps old"
     if evaluation.table:
-        table = Table(title=Text(f"{title}, {facts['questions']} questions"), title_justify="left")
+        left_out = sum(facts.get("questions_left_out", {}).values())
+        asked = f"{facts['questions']} questions" + (f" ({left_out} left out)" if left_out else "")
+        table = Table(title=Text(f"{title}, {asked}"), title_justify="left")
         table.add_column("")
         many = len(evaluation.table) > SOURCES_ABREAST
         shown = {"all": evaluation.table["all"]} if many else evaluation.table
