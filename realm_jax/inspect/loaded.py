@@ -12,7 +12,7 @@ import numpy as np
 from realm_jax.config import Config, from_dict
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import CheckpointError
-from realm_jax.evaluate.lexical import LexicalIndex
+from realm_jax.index.lexical import LexicalIndex
 from realm_jax.index.manifest import IndexManifest
 from realm_jax.index.store import MANIFEST, version_folder, versions
 from realm_jax.models.build import Models
@@ -228,7 +228,6 @@ def _read_spans(
         answer_starts=none,
         answer_stops=none,
         answer_mask=none > 0,
-        has_answer=jnp.zeros_like(candidates.is_valid),
     )
     scores, _ = reader_spans(params, None, batch, candidates, models=models, joint_length=joint_length)
     log_prob = span_log_prob(span_scores=scores, relevance=relevance, is_valid=candidates.is_valid)
