@@ -45,7 +45,8 @@ class Evaluate(Opened):
     # .jsonl with "question", "answers", if any "id", "source", "is_regex", "gold_passage_ids"; dev: the run's
     questions: str | None = None
     out: Path | None = None  # folder to write to; None: <run>/evaluation-<retriever>
-    retriever: RetrieverName = "model"  # model: the run's own; bm25: lexical; null: no block (closed book)
+    # model: the run's embedder; bm25: lexical; null: no block (closed book); None: as in fine-tuning
+    retriever: RetrieverName | None = None
     ks: tuple[int, ...] = (1, 5, 10, 20, 50, 100)  # k of recall@k, blocks
     reader: bool | None = None  # answer the questions too; None: if the run was fine-tuned
     candidates: int | None = None  # blocks read a question; None: as in fine-tuning
@@ -61,7 +62,8 @@ class Ask(Opened):
 
     # without any, they are read from standard input, one a line
     question: Annotated[Positional[tuple[str, ...]], arg(metavar="QUESTION ...")] = ()
-    retriever: RetrieverName = "model"  # model: the run's own; bm25: lexical; null: no block (closed book)
+    # model: the run's embedder; bm25: lexical; null: no block (closed book); None: as in fine-tuning
+    retriever: RetrieverName | None = None
     candidates: int | None = None  # blocks read; None: as in fine-tuning
     json: bool = False  # print JSON lines
 
@@ -140,7 +142,7 @@ def evaluate(arguments: Sequence[str], *, prog: str) -> None:
         masked_text=Corpus.open(options.masked_text) if options.masked_text else None,
         masker=options.masker,
     )
-    out = options.out or options.run / f"evaluation-{options.retriever}"
+    out = options.out or options.run / f"evaluation-{evaluation.facts['retriever']}"
     write_evaluation(evaluation, out)
     show(evaluation_table(evaluation))
     print(f"written to {out}")

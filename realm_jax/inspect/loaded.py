@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +58,11 @@ class LoadedRun:
     batch_size: int  # rows of every compiled call
     fresh_index: bool
     own_corpus: bool  # the corpus is the one the config names
+
+    @property
+    def own_retriever(self) -> Literal["model", "bm25"]:
+        """Where the blocks came from that the run was fine-tuned on."""
+        return self.config.qa.retriever if self.phase == "qa" else "model"
 
     @cached_property
     def version(self) -> IndexVersion:
@@ -175,7 +181,8 @@ def find_version(run: LoadedRun) -> tuple[Path, int | None]:
     """
     root = run.folder / INDEX_FOLDER
     foreign = run.folder / f"{INDEX_FOLDER}-{run.corpus.content_hash[:12]}"
-    fixed = run.phase in ("read", "qa")  # phases that do not train the block embedder
+    # Phases that do not train the block embedder.
+    fixed = run.phase == "read" or (run.phase == "qa" and not run.config.qa.end_to_end)
     wanted = [run.step]
     if run.recorded_version is not None and (fixed or not run.fresh_index):
         wanted.append(run.recorded_version)
