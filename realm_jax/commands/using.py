@@ -12,6 +12,7 @@ from realm_jax.commands.parsing import OptionalBool, OptionalInt, OptionalPath, 
 from realm_jax.errors import ConfigError
 
 RetrieverName = Literal["model", "bm25", "null"]
+OptionalRetriever = Annotated[RetrieverName | None, arg(metavar="{model,bm25,null}", help_behavior_hint="")]
 SHOWN_BAD_RECORDS = 20
 
 
@@ -59,7 +60,8 @@ class Evaluate(Searched):
     # set named in the run's config
     questions: OptionalText = None
     out: OptionalPath = None  # folder to write to (default: RUN/evaluation-RETRIEVER)
-    retriever: RetrieverName = "model"  # model: the run's own; bm25: lexical; null: no block (closed book)
+    # model: the run's embedder; bm25: lexical; null: no block, closed book (default: as in fine-tuning)
+    retriever: OptionalRetriever = None
     ks: tuple[int, ...] = (1, 5, 10, 20, 50, 100)  # k of recall@k, blocks
     reader: OptionalBool = None  # answer the questions too (default: if the run was fine-tuned)
     candidates: OptionalInt = None  # blocks read a question (default: as in fine-tuning)
@@ -81,7 +83,8 @@ class Ask(Searched):
     question: Annotated[
         Positional[tuple[str, ...]], arg(metavar="[QUESTION ...]", help_behavior_hint="")
     ] = ()
-    retriever: RetrieverName = "model"  # model: the run's own; bm25: lexical; null: no block (closed book)
+    # model: the run's embedder; bm25: lexical; null: no block, closed book (default: as in fine-tuning)
+    retriever: OptionalRetriever = None
     candidates: OptionalInt = None  # blocks read (default: as in fine-tuning)
     json: bool = False  # print JSON lines
 
@@ -164,7 +167,7 @@ def evaluate(arguments: Sequence[str], *, prog: str) -> None:
         masked_text=Corpus.open(options.masked_text) if options.masked_text else None,
         masker=options.masker,
     )
-    out = options.out or options.run / f"evaluation-{options.retriever}"
+    out = options.out or options.run / f"evaluation-{evaluation.facts['retriever']}"
     write_evaluation(evaluation, out)
     show(evaluation_table(evaluation))
     print(f"written to {out}")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import numpy as np
 from realm_jax.config import Config, from_dict
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import CheckpointError
-from realm_jax.evaluate.lexical import LexicalIndex
+from realm_jax.index.lexical import LexicalIndex
 from realm_jax.index.manifest import IndexManifest
 from realm_jax.index.store import MANIFEST, version_folder, versions
 from realm_jax.models.build import Models
@@ -57,6 +58,11 @@ class LoadedRun:
     batch_size: int  # rows of every compiled call
     fresh_index: bool
     own_corpus: bool  # the corpus is the one the config names
+
+    @property
+    def own_retriever(self) -> Literal["model", "bm25"]:
+        """Where the blocks came from that the run was fine-tuned on."""
+        return self.config.qa.retriever if self.phase == "qa" else "model"
 
     @cached_property
     def version(self) -> IndexVersion:
@@ -177,7 +183,8 @@ def find_version(run: LoadedRun) -> tuple[Path, int | None]:
     """
     root = run.folder / INDEX_FOLDER
     foreign = run.folder / f"{INDEX_FOLDER}-{run.corpus.content_hash[:12]}"
-    fixed = run.phase in ("read", "qa")  # phases that do not train the block embedder
+    # Phases that do not train the block embedder.
+    fixed = run.phase == "read" or (run.phase == "qa" and not run.config.qa.end_to_end)
     wanted = [run.step]
     if run.recorded_version is not None and (fixed or not run.fresh_index):
         wanted.append(run.recorded_version)
@@ -230,7 +237,6 @@ def _read_spans(
         answer_starts=none,
         answer_stops=none,
         answer_mask=none > 0,
-        has_answer=jnp.zeros_like(candidates.is_valid),
     )
     scores, _ = reader_spans(params, None, batch, candidates, models=models, joint_length=joint_length)
     log_prob = span_log_prob(span_scores=scores, relevance=relevance, is_valid=candidates.is_valid)

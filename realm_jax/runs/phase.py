@@ -10,10 +10,10 @@ from typing import Any
 import jax
 
 from realm_jax.config import Config, PhaseConfig, to_dict
-from realm_jax.data.stream import Stream
 from realm_jax.errors import CheckpointError
 from realm_jax.loop import Hook, StopOnSignal, train
 from realm_jax.progress import Reporter, reporter
+from realm_jax.runs.ahead import Batches
 from realm_jax.runs.setup import save_config
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.metrics import MetricsWriter, check_finite, means
@@ -90,7 +90,7 @@ class Phase:
     settings: PhaseConfig
     loss: Callable[..., tuple[jax.Array, Metrics]]
     learning_rates: Mapping[str, float]
-    stream: Stream
+    stream: Batches
     inputs: Callable[[int, Params, Any], tuple]
     hooks: Sequence[Hook] = ()
     extra: Callable[[int], Mapping[str, float]] = lambda step: {}
