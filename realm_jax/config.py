@@ -33,6 +33,8 @@ class BertConfig:
     activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu_tanh"  # of the feed-forward layers
     layer_norm_eps: float = 1e-12  # epsilon of the LayerNorms
     dropout: float = 0.1  # rate, in training
+    # what fresh parameters start from; near_identity: for narrow models trained from nothing
+    start: Literal["bert", "near_identity"] = "bert"
 
     def __post_init__(self) -> None:
         require(
@@ -151,6 +153,8 @@ class RealmConfig(PhaseConfig):
     window_steps: int = 0  # reading warm-up: first steps, in which bodies are cut to the evidence window
     encoder_from_embedder: bool = False  # start the encoder's BERT from the embedder's
     oversample: int = 1  # rows drawn for each row kept; those with evidence are kept first
+    span_weight: float = 0.0  # of a loss that makes the reader's span scorer point at the masked span
+    ahead: bool = True  # find a step's blocks during the step before, with the parameters before that one
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,10 @@ class QaConfig(PhaseConfig):
     loss: Literal["marginal", "orqa", "emdr2", "pdist"] = "marginal"  # and how answers are chosen
     candidates: int = 5  # blocks read a question
     max_answers: int = 8  # answer spans kept a block
-    swap_probability: float = 0.0  # share of answers, and of all salient spans, that are replaced
+    whole_words: bool = False  # answers are made of whole words, not of pieces; off: as ORQA
+    swap_probability: float = 0.0  # share of answers, titles and salient spans that are replaced in training
+    drop_sentences: float = 0.0  # share of a block's other sentences left out, where there are swaps
+    strange_sentences: int = 0  # most sentences of other blocks mixed in, where there are swaps
     retriever: Literal["model", "bm25"] = "model"  # model: the run's embedder and index; bm25: lexical, fixed
     beam: int = 0  # blocks in which loss `orqa` looks for the answer, 5000 in ORQA; 0: those that are read
     end_to_end: bool = False  # train the block embedder too, and refresh the index as `refresh` says
