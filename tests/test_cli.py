@@ -118,6 +118,23 @@ def test_broken_rules_are_one_message_on_standard_error(tiny_runs: TinyRuns, tmp
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_a_vocabulary_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    source = tmp_path / "a.txt"
+    source.write_text("the river and the sea and the river " * 20)
+
+    def cut_short(self, path):
+        Path(path).write_bytes(b"[PAD]\n[UN")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("realm_jax.text.tokenizer.Tokenizer.save", cut_short)
+    words = ["vocabulary", str(source), "--out", str(tmp_path / "out" / "vocab.txt"), "--size", "100"]
+    assert main(words) == 130
+    assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.undo()
+    assert main(words) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["vocab.txt"]
+
+
 def test_ctrl_c_ends_with_one_line(monkeypatch, capsys):
     def interrupted(*arguments, **settings):
         raise KeyboardInterrupt
