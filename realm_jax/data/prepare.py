@@ -98,6 +98,8 @@ def prepare(
             got=f"{max_block_tokens=}, {title_tokens=}",
             remedy="The usual widths are 288 and 24.",
         )
+    if workers is not None and workers < 1:
+        raise ConfigError("prepare has at least 1 worker", got=workers, remedy="Leave it out: one a core.")
     settings: dict[str, Any] = {
         "fields": fields,
         "splitter": get_splitter(splitter),

@@ -197,6 +197,8 @@ def test_settings_that_contradict_each_other(corpus, source, tmp_path):
         prepare([source], tmp_path / "c", tokenizer=corpus.path, max_block_tokens=1)
     with pytest.raises(ConfigError, match="rules, dates"):
         prepare([source], tmp_path / "c", tokenizer=corpus.path, tagger="bert")
+    with pytest.raises(ConfigError, match="at least 1 worker"):
+        prepare([source], tmp_path / "c", tokenizer=corpus.path, workers=0)
     with pytest.raises(ConfigError, match="source"):
         prepare([], tmp_path / "c", tokenizer=corpus.path)
 
