@@ -12,7 +12,7 @@ import numpy as np
 
 from realm_jax.config import Config, from_dict
 from realm_jax.data.corpus import Corpus
-from realm_jax.errors import CheckpointError
+from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.index.lexical import LexicalIndex
 from realm_jax.index.manifest import IndexManifest
 from realm_jax.index.store import MANIFEST, version_folder, versions
@@ -138,8 +138,10 @@ def open_run(
     Raises:
       CheckpointError: the folder holds no checkpoint, or there is no corpus to search.
       CorpusError: the corpus cannot be opened.
-      ConfigError: the corpus has another vocabulary than the run.
+      ConfigError: the corpus has another vocabulary than the run, or batches are empty.
     """
+    if batch_size < 1:
+        raise ConfigError("a batch has at least 1 row", got=batch_size, remedy="8 is usual.")
     checkpoints = Checkpoints(folder)
     record = checkpoints.record(step=step)
     config: Config = from_dict(Config, record["config"])
