@@ -46,7 +46,11 @@ class Pretrain(Ict):
 
 @dataclass(frozen=True)
 class Finetune(Ict):
-    """Fine-tune span reader and query embedder on questions with answers, against a fixed index."""
+    """Fine-tune span reader and query embedder on questions with answers, against a fixed index.
+
+    With --qa.end-to-end the block embedder moves too, and the index is refreshed; with --qa.retriever bm25
+    the reader alone is trained.
+    """
 
 
 def ict(arguments: Sequence[str], *, prog: str) -> None:
@@ -106,7 +110,8 @@ def finetune(arguments: Sequence[str], *, prog: str) -> None:
         prog=prog,
         examples="""
         realm_jax finetune --workdir runs/qa --start-from runs/realm --train-questions qa_train.jsonl
-        realm_jax finetune --workdir runs/orqa --start-from runs/ict --qa.loss orqa --qa.candidates 5
+        realm_jax finetune --workdir runs/orqa --start-from runs/ict --qa.loss orqa --qa.beam 5000
+        realm_jax finetune --workdir runs/sparse --start-from runs/realm --qa.retriever bm25
         """,
     )
     from realm_jax.runs.qa import run_qa

@@ -42,7 +42,8 @@ class Evaluate(Opened):
     evaluation.json and predictions.jsonl.
     """
 
-    # .jsonl with "question", "answers", if any "id", "source", "is_regex", "gold_passage_ids"; dev: the run's
+    # .jsonl with "question", "answers", if any "id", "source", "is_regex", "gold_passage_ids", or
+    # tfds:name:split; dev: the run's
     questions: str | None = None
     out: Path | None = None  # folder to write to; None: <run>/evaluation-<retriever>
     # model: the run's embedder; bm25: lexical; null: no block (closed book); None: as in fine-tuning
