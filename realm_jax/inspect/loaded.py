@@ -80,7 +80,9 @@ class LoadedRun:
     @cached_property
     def lexical(self) -> LexicalIndex:
         """The BM25 index over the corpus."""
-        return LexicalIndex.build(self.corpus)
+        name, count = f"index the words of {self.corpus.path}", len(self.corpus)
+        with reporter(name, count, unit="blocks", write=to_stderr) as progress:
+            return LexicalIndex.build(self.corpus, progress=progress.update)
 
     @cached_property
     def embed_queries(self) -> EmbedQueries:

@@ -26,7 +26,7 @@ def evaluation_table(evaluation: Evaluation) -> RenderableType:
         title += f", index {facts['index_staleness_steps']} steps old"
     if evaluation.table:
         table = Table(title=Text(f"{title}, {facts['questions']} questions"), title_justify="left")
-        table.add_column("")
+        table.add_column("", min_width=max(map(len, evaluation.table["all"])))  # recall@1 and @100 end alike
         for row in evaluation.table:
             table.add_column(Text(row), justify="right")
         for name in evaluation.table["all"]:
