@@ -232,8 +232,8 @@ class Config:
     seed: int = 0  # of parameters, order, masks, swaps and dropout
     corpus: str = ""  # prepared corpus that is searched (Z)
     text: str = ""  # prepared corpus that is masked (X); empty: the same as `corpus`
-    train_questions: str = ""  # question set to fine-tune on, JSONL
-    dev_questions: str = ""  # question set to evaluate on, JSONL
+    train_questions: str = ""  # question set to fine-tune on, JSONL or tfds:name:split
+    dev_questions: str = ""  # question set to evaluate on, JSONL or tfds:name:split
     model: ModelConfig = field(default_factory=ModelConfig)
     shapes: ShapeConfig = field(default_factory=ShapeConfig)
     ict: IctConfig = field(default_factory=IctConfig)

@@ -130,7 +130,7 @@ def evaluate_run(
         facts |= {"masked_text": str(text.path), "masker": masker}
     if "version" in vars(run):
         facts["index_version"] = run.version.version
-        facts["index_staleness_steps"] = run.step - run.version.version if run.phase == "realm" else 0
+        facts["index_staleness_steps"] = 0 if run.blocks_stay else run.step - run.version.version
     return Evaluation(table, utility, facts, predictions)
 
 
