@@ -15,10 +15,13 @@ experiment=experiments/quickstart.py
 
 if [ ! -d "$data/pretraining" ]; then
   rm -rf "$data"
-  python experiments/encyclopaedia/build.py --out "$data" --most 55
-  realm_jax vocabulary "$data/encyclopaedia.jsonl" "$data/pretraining.jsonl" --out "$data/vocab.txt" --size 8000
+  python experiments/encyclopaedia/build.py --out "$data" \
+    --categories books countries elements inventions planets_and_moons rivers scientists
+  # Every word of the encyclopaedia is a wordpiece: what stands in it once must not look rarer than the rest.
+  realm_jax vocabulary "$data/encyclopaedia.jsonl" "$data/pretraining.jsonl" --out "$data/vocab.txt" \
+    --size 12000 --min-frequency 1
   realm_jax prepare "$data/encyclopaedia.jsonl" --out "$data/encyclopaedia" --tokenizer "$data/vocab.txt" \
-    --max-block-tokens 72 --title-tokens 12
+    --max-block-tokens 48 --title-tokens 12
   for texts in heldout_sentences pretraining; do
     realm_jax prepare "$data/$texts.jsonl" --out "$data/$texts" --tokenizer "$data/vocab.txt" \
       --max-block-tokens 128 --title-tokens 12

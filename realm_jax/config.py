@@ -173,6 +173,7 @@ class QaConfig(PhaseConfig):
     strange_sentences: int = 0  # most sentences of other blocks mixed in, where there are swaps
     retriever: Literal["model", "bm25"] = "model"  # model: the run's embedder and index; bm25: lexical, fixed
     beam: int = 0  # blocks in which loss `orqa` looks for the answer, 5000 in ORQA; 0: those that are read
+    positives_first: bool = False  # in training, read the beam's blocks with an answer before the others
     end_to_end: bool = False  # train the block embedder too, and refresh the index as `refresh` says
     ahead: bool = True  # find a step's blocks during the step before, with the parameters before that one
 
@@ -183,6 +184,12 @@ class QaConfig(PhaseConfig):
             "qa.beam is at least qa.candidates, and looked at by qa.loss orqa alone",
             got=f"beam {self.beam}, candidates {self.candidates}, loss {self.loss}",
             remedy="Set qa.loss to orqa, or leave qa.beam at 0.",
+        )
+        require(
+            self.beam > 0 or not self.positives_first,
+            "qa.positives_first chooses from qa.beam",
+            got="a beam of 0",
+            remedy="Set qa.beam and qa.loss orqa, or leave it off.",
         )
         require(
             self.retriever == "model" or not (self.beam or self.end_to_end),

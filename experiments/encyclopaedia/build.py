@@ -17,14 +17,14 @@ import json
 import random
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent
 HELD_OUT = 0.2  # share of facts that stand in the encyclopaedia only
 SENTENCES_PER_FACT = 3  # pre-training wordings of each fact that is not held out
-QUESTIONS_PER_FACT = 2  # training questions on each fact that is not held out
+QUESTIONS_PER_FACT = 4  # training questions on each fact that is not held out
 
 
 @dataclass(frozen=True)
@@ -174,19 +174,26 @@ def hinted(held_out: list[Fact], taught: list[str]) -> set[tuple[str, str]]:
     return found
 
 
-def build(out: Path, *, seed: int = 0, most: int | None = None) -> dict[str, int]:
+def build(
+    out: Path, *, seed: int = 0, most: int | None = None, names: Sequence[str] | None = None
+) -> dict[str, int]:
     """Write the five files.
 
     Args:
       out: folder to write to; made if missing.
       seed: chooses wordings, order and the held-out facts.
       most: entities taken of each category, spread evenly over its table; None takes all.
+      names: categories to take; None takes all.
 
     Returns:
       Number of lines of each file.
     """
     rng = random.Random(seed)
-    categories = [read_category(table) for table in sorted(HERE.glob("*.tsv"))]
+    tables = {table.stem: table for table in sorted(HERE.glob("*.tsv"))}
+    unknown = set(names or ()) - set(tables)
+    if unknown:
+        raise ValueError(f"categories are {', '.join(tables)}; got {', '.join(sorted(unknown))}")
+    categories = [read_category(table) for name, table in tables.items() if names is None or name in names]
     entities = [entity for category in categories for entity in spread(category, most or len(category))]
     files: dict[str, list[dict]] = {
         "encyclopaedia": [],
@@ -223,6 +230,8 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("build/encyclopaedia"), help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, help="chooses wordings and the held-out facts")
     parser.add_argument("--most", type=int, help="entities taken of each category (default: all)")
+    parser.add_argument("--categories", nargs="+", help="tables to take (default: all)")
     arguments = parser.parse_args()
-    for file, count in build(arguments.out, seed=arguments.seed, most=arguments.most).items():
+    counts = build(arguments.out, seed=arguments.seed, most=arguments.most, names=arguments.categories)
+    for file, count in counts.items():
         print(f"{arguments.out / file}.jsonl: {count} lines")

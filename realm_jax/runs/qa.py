@@ -95,6 +95,7 @@ def run_qa(
             candidates=settings.candidates,
             beam=settings.beam or settings.candidates,
             extra=config.index.extra,
+            positives_first=settings.positives_first,
         )
         worker = ThreadWorker(name="inputs") if settings.ahead else None
         ahead = Ahead(stream, inputs, worker, version=part.version)

@@ -95,6 +95,7 @@ class QuestionInputs:
       candidates: K.
       beam: R, at least K.
       extra: blocks searched beyond R, to replace duplicates.
+      positives_first: of the beam, read the blocks with an answer before the others.
     """
 
     def __init__(
@@ -107,7 +108,9 @@ class QuestionInputs:
         candidates: int,
         beam: int,
         extra: int,
+        positives_first: bool = False,
     ):
+        self._positives_first = positives_first
         self._retriever, self._corpus = retriever, corpus
         self._answers, self._beam_answers = answers, beam_answers
         self._candidates, self._beam, self._extra = candidates, beam, extra
@@ -123,6 +126,11 @@ class QuestionInputs:
         found = self._retriever.search(rows, begun, self._beam + self._extra)
         origin = np.full(len(rows.numbers), NO_BLOCK, np.int32)
         chosen = choose_blocks(found, self._corpus.duplicate_of, count=self._beam, origin=origin)
+        if self._positives_first:
+            holds = self._beam_answers(rows.numbers, chosen.block_ids)
+            order = np.argsort(~holds, axis=1, kind="stable")
+            ids, scores = (np.take_along_axis(x, order, axis=1) for x in (chosen.block_ids, chosen.scores))
+            chosen = Search(scores=scores, block_ids=ids)
         read, further = np.split(chosen.block_ids, [self._candidates], axis=1)
         question, candidates, places = self._answers(step, rows, self._fetch(read))
         has_answer = places.has_answer
