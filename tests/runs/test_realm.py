@@ -85,9 +85,11 @@ def test_a_failing_refresh_ends_the_run_with_its_own_traceback(
     assert Checkpoints(tmp_path / "run").latest() == 3
 
 
-def test_the_reading_warm_up_trains_the_encoder_alone_and_never_refreshes(make_config, tmp_path):
+def test_the_reading_warm_up_trains_encoder_and_span_scorer_alone_and_never_refreshes(make_config, tmp_path):
     config = make_config(every=1, worker="inline")
-    read = dataclasses.replace(config.read, steps=2, batch_size=4, evidence_pool=4, log_every=1)
+    read = dataclasses.replace(
+        config.read, steps=2, batch_size=4, evidence_pool=4, log_every=1, span_weight=1.0
+    )
     config = dataclasses.replace(config, read=read)
     run_realm(config, tmp_path / "start", stop_at=0)
     run_realm(config, tmp_path / "read", phase_name="read", start_from=tmp_path / "start")
@@ -95,7 +97,10 @@ def test_the_reading_warm_up_trains_the_encoder_alone_and_never_refreshes(make_c
     assert {name: same(before[name], after[name]) for name in before} == {
         "embedder": True,
         "encoder": False,
-        "reader": True,
+        "reader": False,
     }
+    moved = {name for name in before["reader"] if not same(before["reader"][name], after["reader"][name])}
+    assert moved == {"start", "end", "span_norm", "score"}  # its BERT is not used, and not decayed
+    assert logged(tmp_path / "read", "span_loss")
     assert versions(tmp_path / "read" / "index") == [0]
     assert logged(tmp_path / "read", "loss") and not logged(tmp_path / "read", "staleness_steps")
