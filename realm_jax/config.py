@@ -93,6 +93,23 @@ class ShapeConfig:
 
 
 @dataclass(frozen=True)
+class MeshConfig:
+    """The devices of a run in a grid; the product of the sizes is their number."""
+
+    data: int = 0  # devices the batch is split over; 0: all that the other two leave
+    fsdp: int = 1  # devices that parameters, optimiser and batch are split over
+    tensor: int = 1  # devices that heads, feed-forward width and vocabulary are split over
+
+    def __post_init__(self) -> None:
+        require(
+            self.data >= 0 and self.fsdp >= 1 and self.tensor >= 1,
+            "mesh.fsdp and mesh.tensor must be at least 1, mesh.data at least 0",
+            got=f"{self.data} x {self.fsdp} x {self.tensor}",
+            remedy="1 leaves an axis unused; mesh.data 0 takes all devices that are left.",
+        )
+
+
+@dataclass(frozen=True)
 class OptimizerConfig:
     """BERT's optimiser: AdamW, linear warm-up and decay, clipping by global norm."""
 
@@ -210,6 +227,7 @@ class Config:
     dev_questions: str = ""  # question set to evaluate on, JSONL
     model: ModelConfig = field(default_factory=ModelConfig)
     shapes: ShapeConfig = field(default_factory=ShapeConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
     ict: IctConfig = field(default_factory=IctConfig)
     read: RealmConfig = field(
         default_factory=lambda: RealmConfig(

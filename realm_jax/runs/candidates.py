@@ -4,20 +4,31 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.protocol import Index
 from realm_jax.index.retriever import retrieve_candidates
+from realm_jax.mesh import in_order, split_rows
 from realm_jax.models.build import Models
 from realm_jax.ops.rows import single
+from realm_jax.train.sharding import gather, param_shardings
 from realm_jax.types import Array, Candidates, Params, Rows
 
 EmbedQueries = Callable[[Params, Rows], Array]  # (parameters, rows [B, L]) -> float32 [B, D]
 
 
-def query_embedder(models: Models) -> EmbedQueries:
-    """Compile the embedding of queries; takes all parameters, by name."""
-    return jax.jit(lambda params, rows: models.embed_query(params, single(rows)))
+def query_embedder(models: Models, mesh: Mesh | None = None) -> EmbedQueries:
+    """Compile the embedding of queries; takes all parameters, by name, laid out as in training."""
+    if mesh is None:
+        return jax.jit(lambda params, rows: models.embed_query(params, single(rows)))
+    shapes = jax.eval_shape(models.init, jax.random.key(0))
+    program = jax.jit(
+        lambda params, rows: models.embed_query(gather(params, mesh=mesh), single(rows)),
+        in_shardings=(param_shardings(mesh, shapes), split_rows(mesh)),
+        out_shardings=split_rows(mesh),
+    )
+    return in_order(program)
 
 
 class CandidateSearch:

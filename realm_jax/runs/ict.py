@@ -7,7 +7,7 @@ from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.streams import ict_stream
 from realm_jax.runs.phase import Phase, run_phase
-from realm_jax.runs.setup import initial_params, models_of, resolve
+from realm_jax.runs.setup import initial_params, mesh_of, models_of, resolve
 from realm_jax.train.steps import ict_loss
 
 
@@ -29,7 +29,7 @@ def run_ict(
     """
     corpus = Corpus.open(config.corpus)
     config = resolve(config, corpus)
-    models = models_of(config)
+    mesh, models = mesh_of(config, "ict"), models_of(config)
     towers = dict.fromkeys((models.query_tower, models.block_tower))
     phase = Phase(
         name="ict",
@@ -45,5 +45,5 @@ def run_ict(
         ),
         inputs=lambda step, params, batch: (batch,),
     )
-    params = initial_params(models, seed=config.seed, start_from=start_from)
-    return run_phase(phase, params, config=config, workdir=workdir, stop_at=stop_at)
+    params = initial_params(models, seed=config.seed, start_from=start_from, mesh=mesh)
+    return run_phase(phase, params, config=config, workdir=workdir, stop_at=stop_at, mesh=mesh)

@@ -4,10 +4,12 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from realm_jax.config import Config, PhaseConfig, to_dict
 from realm_jax.data.stream import Stream
@@ -18,6 +20,7 @@ from realm_jax.runs.setup import save_config
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.metrics import MetricsWriter, check_finite, means
 from realm_jax.train.optimizer import make_optimizer
+from realm_jax.train.sharding import make_sharded
 from realm_jax.train.state import Metrics, TrainState, create_state
 from realm_jax.train.steps import make_step
 from realm_jax.types import Params
@@ -113,6 +116,7 @@ def run_phase(
     config: Config,
     workdir: Path,
     stop_at: int | None = None,
+    mesh: Mesh | None = None,
 ) -> dict[str, float]:
     """Train a phase to its end, resuming from the newest checkpoint in its folder.
 
@@ -123,6 +127,7 @@ def run_phase(
       workdir: folder of the run.
       stop_at: stop after this step although the phase is longer; the schedule stays that of the whole phase.
         0 saves the parameters as they are.
+      mesh: the devices; None is the default device.
 
     Returns:
       The last logged values.
@@ -140,7 +145,8 @@ def run_phase(
         weight_decay=settings.optimizer.weight_decay,
         clip_norm=settings.optimizer.clip_norm,
     )
-    state = create_state(params, optimizer=optimizer, trained=list(rates), seed=config.seed)
+    start = partial(create_state, optimizer=optimizer, trained=list(rates), seed=config.seed)
+    state = make_sharded(start, params, mesh=mesh)
     checkpoints = Checkpoints(workdir, keep=settings.keep_checkpoints)
     if checkpoints.latest() is not None:
         record = checkpoints.record()
@@ -161,7 +167,12 @@ def run_phase(
             save(state)
 
     step_fn = make_step(
-        phase.loss, optimizer=optimizer, trained=list(rates), dropout=config.model.bert.dropout > 0
+        phase.loss,
+        optimizer=optimizer,
+        trained=list(rates),
+        dropout=config.model.bert.dropout > 0,
+        mesh=mesh,
+        state=state,
     )
     last = settings.steps if stop_at is None else min(settings.steps, stop_at)
     writer = MetricsWriter(workdir)
@@ -201,6 +212,8 @@ def check_same_run(record: Mapping[str, Any], *, name: str, config: Config) -> N
             remedy="Give every phase a folder of its own.",
         )
     saved, wanted = (json.loads(json.dumps(tree)) for tree in (record["config"], to_dict(config)))
+    for values in (saved, wanted):  # a run may go on elsewhere: where it is computed is not what is computed
+        values.pop("mesh", None)
     different = sorted(_differences(saved, wanted))
     if different:
         raise CheckpointError(

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
@@ -32,7 +33,7 @@ from realm_jax.runs.live_index import (
     load_version,
 )
 from realm_jax.runs.phase import Phase, read_record, run_phase
-from realm_jax.runs.setup import initial_params, models_of, resolve
+from realm_jax.runs.setup import initial_params, mesh_of, models_of, resolve
 from realm_jax.text.regex import RegexMatcher
 from realm_jax.text.swap import swap_answers
 from realm_jax.train.checkpoint import Checkpoints
@@ -65,15 +66,15 @@ def run_qa(
     corpus = Corpus.open(config.corpus)
     config = resolve(replace(config, model=replace(config.model, two_towers=True)), corpus)
     questions = Questions.load(config.train_questions)
-    models = models_of(config)
-    params = initial_params(models, seed=config.seed, start_from=start_from)
+    mesh, models = mesh_of(config, "qa"), models_of(config)
+    params = initial_params(models, seed=config.seed, start_from=start_from, mesh=mesh)
     if start_from is None or Checkpoints(start_from).record()["phase"] != "qa":
         reader = {**params["reader"], "bert": jax.tree.map(jnp.copy, params["encoder"]["bert"])}
         params = {**params, "reader": reader}
     settings = config.qa
-    version = open_or_build(config, workdir, models, params, corpus)
+    version = open_or_build(config, workdir, models, params, corpus, mesh)
     search = CandidateSearch(
-        query_embedder(models), corpus, candidates=settings.candidates, extra=0, null_block=False
+        query_embedder(models, mesh), corpus, candidates=settings.candidates, extra=0, null_block=False
     )
     rate = settings.optimizer.learning_rate
     with RegexMatcher() as matcher:
@@ -106,7 +107,7 @@ def run_qa(
             inputs=QuestionInputs(search, version, answers),
             record=lambda: {"index_version": version.version},
         )
-        return run_phase(phase, params, config=config, workdir=workdir, stop_at=stop_at)
+        return run_phase(phase, params, config=config, workdir=workdir, stop_at=stop_at, mesh=mesh)
 
 
 class QuestionInputs:
@@ -211,7 +212,12 @@ def answer_finder(
 
 
 def open_or_build(
-    config: Config, workdir: Path, models: Models, params: Params, corpus: Corpus
+    config: Config,
+    workdir: Path,
+    models: Models,
+    params: Params,
+    corpus: Corpus,
+    mesh: Mesh | None = None,
 ) -> IndexVersion:
     """Embed the corpus with the block tower, or open what an earlier start of this run embedded."""
     root = workdir / INDEX_FOLDER
@@ -222,7 +228,7 @@ def open_or_build(
         {models.block_tower: params[models.block_tower]},
         0,
         lambda: False,
-        embed=block_embedder(models, block_length=config.shapes.block_length),
+        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=mesh),
         corpus=corpus,
         root=root,
         engine=config.index.engine,
@@ -230,4 +236,5 @@ def open_or_build(
         recall_k=config.index.recall_k,
         recall_floor=config.index.recall_floor,
         recall_sample=config.index.recall_sample,
+        mesh=mesh,
     )

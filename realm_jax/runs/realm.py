@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from realm_jax.config import Config, RealmConfig
 from realm_jax.data.corpus import Corpus
@@ -33,7 +34,7 @@ from realm_jax.runs.reading import (
     rows_with_evidence,
 )
 from realm_jax.runs.refreshing import RefreshHook
-from realm_jax.runs.setup import check_vocabulary, initial_params, models_of, resolve
+from realm_jax.runs.setup import check_vocabulary, initial_params, mesh_of, models_of, resolve
 from realm_jax.text.swap import swap_facts
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.steps import realm_loss
@@ -131,13 +132,13 @@ def run_realm(
     text = Corpus.open(config.text) if config.text else corpus
     check_vocabulary(text, corpus)
     config = resolve(config, corpus)
-    models = models_of(config)
-    params = initial_params(models, seed=config.seed, start_from=start_from)
+    mesh, models = mesh_of(config, phase_name), models_of(config)
+    params = initial_params(models, seed=config.seed, start_from=start_from, mesh=mesh)
     if settings.encoder_from_embedder:
         bert = jax.tree.map(jnp.copy, params[models.query_tower]["bert"])
         params = {**params, "encoder": {**params["encoder"], "bert": bert}}
     candidates = settings.candidates or config.shapes.candidates
-    embed_queries = query_embedder(models)
+    embed_queries = query_embedder(models, mesh)
     search = CandidateSearch(
         embed_queries,
         corpus,
@@ -154,7 +155,7 @@ def run_realm(
         same_corpus=text.content_hash == corpus.content_hash,
         seed=config.seed,
     )
-    refresher, live = open_index(config, workdir, phase_name, models, params, corpus, settings)
+    refresher, live = open_index(config, workdir, phase_name, models, params, corpus, settings, mesh)
     probes = next(texts(batch_size=config.refresh.probes))
     refresh = RefreshHook(
         refresher,
@@ -197,7 +198,7 @@ def run_realm(
         pending=refresh.pending,
     )
     try:
-        return run_phase(phase, params, config=config, workdir=workdir, stop_at=stop_at)
+        return run_phase(phase, params, config=config, workdir=workdir, stop_at=stop_at, mesh=mesh)
     finally:
         refresher.close()
 
@@ -219,6 +220,7 @@ def open_index(
     params: Params,
     corpus: Corpus,
     settings: RealmConfig,
+    mesh: Mesh | None = None,
 ) -> tuple[Refresher[IndexVersion], LiveIndex]:
     """Build the first version of the index, or open the one a checkpoint names and go on with its refresh.
 
@@ -228,7 +230,7 @@ def open_index(
     root = workdir / INDEX_FOLDER
     build = partial(
         build_version,
-        embed=block_embedder(models, block_length=config.shapes.block_length),
+        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=mesh),
         corpus=corpus,
         root=root,
         engine=config.index.engine,
@@ -236,6 +238,7 @@ def open_index(
         recall_k=config.index.recall_k,
         recall_floor=config.index.recall_floor,
         recall_sample=config.index.recall_sample,
+        mesh=mesh,
     )
     refresher = Refresher(
         build,

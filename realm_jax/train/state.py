@@ -61,17 +61,39 @@ def update(
     Returns:
       The state after, and the metrics with gradient, parameter and update norms added.
     """
-    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     parts = {name: state.params[name] for name in trained}
 
     def loss_of_parts(parts: Params) -> tuple[Array, Metrics]:
-        return loss_fn({**state.params, **parts}, key)
+        return loss_fn({**state.params, **parts}, step_key(state))
 
     (_, metrics), gradients = jax.value_and_grad(loss_of_parts, has_aux=True)(parts)
+    return apply_gradients(state, gradients, metrics, optimizer=optimizer)
+
+
+def step_key(state: TrainState) -> Array:
+    """Return the dropout key of the next step."""
+    return jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+
+
+def apply_gradients(
+    state: TrainState, gradients: Params, metrics: Metrics, *, optimizer: optax.GradientTransformation
+) -> tuple[TrainState, Metrics]:
+    """Move the trained parts.
+
+    Args:
+      state: the state before.
+      gradients: of the trained parts, by name.
+      metrics: of the step.
+      optimizer: as in `create_state`.
+
+    Returns:
+      The state after, and the metrics with gradient, parameter and update norms added.
+    """
+    parts = {name: state.params[name] for name in gradients}
     updates, opt_state = optimizer.update(gradients, state.opt_state, parts)
     new_parts = optax.apply_updates(parts, updates)
     norms = {"gradient_norm": gradients, "parameter_norm": new_parts, "update_norm": updates}
-    metrics |= {name: (optax.global_norm(tree), jnp.float32(1)) for name, tree in norms.items()}
+    metrics = metrics | {name: (optax.global_norm(tree), jnp.float32(1)) for name, tree in norms.items()}
     return (
         replace(state, step=state.step + 1, params={**state.params, **new_parts}, opt_state=opt_state),
         metrics,

@@ -14,7 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
+from realm_jax.mesh import in_order, split_rows, whole
 from realm_jax.models.build import Models
 from realm_jax.models.knowledge_encoder import gold_log_prob
 from realm_jax.ops.contrastive import in_batch_log_prob
@@ -23,6 +25,7 @@ from realm_jax.ops.open_qa import QaLoss
 from realm_jax.ops.relevance import relevance_score
 from realm_jax.ops.rows import block_tokens, joint_tokens, single
 from realm_jax.ops.spans import span_allowed, span_matches
+from realm_jax.train.sharding import gather, state_shardings
 from realm_jax.train.state import Metrics, TrainState, update
 from realm_jax.types import Array, Candidates, IctBatch, MaskedBatch, Params, QuestionBatch, Rows
 
@@ -271,6 +274,8 @@ def make_step(
     optimizer: optax.GradientTransformation,
     trained: Sequence[str],
     dropout: bool,
+    mesh: Mesh | None = None,
+    state: TrainState | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Compile a loss into a step.
 
@@ -279,18 +284,31 @@ def make_step(
       optimizer: for the trained parts.
       trained: names of the parts to train.
       dropout: False passes no key.
+      mesh: the devices; None is the default device.
+      state: with a mesh, a state or its shapes: what is laid out.
 
     Returns:
-      `step(state, *inputs) -> (state, metrics)`; the state's buffers are donated.
+      `step(state, *inputs) -> (state, metrics)`; the state's buffers are donated. On a mesh the state lies as
+      `state_shardings` says, and axis 0 of all inputs is split over the devices of the batch.
     """
 
     def step(state: TrainState, *inputs: Any) -> tuple[TrainState, Metrics]:
         def loss_fn(params: Params, key: Array) -> tuple[Array, Metrics]:
+            params = params if mesh is None else gather(params, mesh=mesh)
             return loss(params, key if dropout else None, *inputs)
 
         return update(state, loss_fn, optimizer=optimizer, trained=trained)
 
-    return partial(jax.jit, donate_argnums=0)(step)
+    if mesh is None:
+        return partial(jax.jit, donate_argnums=0)(step)
+    placed = state_shardings(mesh, state)
+    program = jax.jit(
+        lambda state, inputs: step(state, *inputs),
+        in_shardings=(placed, split_rows(mesh)),
+        out_shardings=(placed, whole(mesh)),
+        donate_argnums=0,
+    )
+    return in_order(lambda state, *inputs: program(state, inputs))
 
 
 def _keys(key: Array | None, count: int) -> Sequence[Array | None]:
