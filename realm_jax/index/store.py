@@ -10,11 +10,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from jax.sharding import Mesh
 
 from realm_jax.errors import IndexFault
 from realm_jax.index.engines import ENGINES
 from realm_jax.index.manifest import IndexManifest
-from realm_jax.index.protocol import Index
+from realm_jax.index.protocol import Index, Storage
 
 MANIFEST = "manifest.json"
 EMBEDDINGS = "embeddings.npy"
@@ -56,13 +57,16 @@ def publish(root: Path, embeddings: np.ndarray, index: Index, manifest: IndexMan
     return target
 
 
-def open_version(root: Path, version: int, *, corpus_hash: str) -> tuple[Index, np.ndarray, IndexManifest]:
+def open_version(
+    root: Path, version: int, *, corpus_hash: str, mesh: Mesh | None = None
+) -> tuple[Index, np.ndarray, IndexManifest]:
     """Open a version.
 
     Args:
       root: folder of the versions.
       version: training step of its parameters.
       corpus_hash: content hash of the corpus it will be used with.
+      mesh: devices an engine on the device is split over; None: the default device.
 
     Returns:
       The index, its embeddings float32 `[N, D]` (memory-mapped), and its manifest.
@@ -92,7 +96,8 @@ def open_version(root: Path, version: int, *, corpus_hash: str) -> tuple[Index, 
             remedy="Build the index again, or use the version of this package that wrote it.",
         )
     embeddings = _map_embeddings(folder / EMBEDDINGS, shape=(manifest.count, manifest.dimension))
-    return ENGINES[manifest.engine].load(embeddings, folder), embeddings, manifest
+    storage = Storage(mesh, manifest.settings.get("storage", "float32"))
+    return ENGINES[manifest.engine].load(embeddings, folder, storage), embeddings, manifest
 
 
 def versions(root: Path) -> list[int]:

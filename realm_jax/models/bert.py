@@ -12,6 +12,14 @@ import jax.numpy as jnp
 from realm_jax.errors import ConfigError
 from realm_jax.types import Array, Tokens
 
+# What a layer keeps for the backward pass, by name; the rest is computed again. None: everything is kept.
+REMATERIALISATIONS: dict[str, Callable[..., bool] | None] = {
+    "none": None,
+    "full": jax.checkpoint_policies.nothing_saveable,
+    # Products with weights are kept; attention scores, of size L x L, are not.
+    "matmuls": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
@@ -62,7 +70,7 @@ class Layer(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, hidden: Array, mask: Array, *, deterministic: bool) -> Array:
+    def __call__(self, hidden: Array, mask: Array, deterministic: bool) -> Array:
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
         attended = Attention(self.num_heads, self.dropout, self.dtype, name="attention")(
             hidden, mask, deterministic=deterministic
@@ -88,6 +96,7 @@ class Bert(nn.Module):
       layer_norm_eps: epsilon of every LayerNorm.
       dropout: rate on embeddings, attention probabilities and sublayer outputs.
       dtype: compute dtype; parameters, LayerNorm and softmax stay float32.
+      rematerialisation: a key of `REMATERIALISATIONS`.
 
     Source: Devlin et al. 2019; parameter for parameter the published checkpoints.
     """
@@ -103,6 +112,7 @@ class Bert(nn.Module):
     layer_norm_eps: float = 1e-12
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
+    rematerialisation: str = "none"
 
     def setup(self) -> None:
         self.word = _table(self.vocab_size, self.hidden_size, self.dtype)
@@ -110,8 +120,10 @@ class Bert(nn.Module):
         self.segment = _table(self.type_vocab_size, self.hidden_size, self.dtype)
         self.embedding_norm = layer_norm(self.layer_norm_eps, self.dtype)
         self.embedding_dropout = nn.Dropout(self.dropout)
+        kept = REMATERIALISATIONS[self.rematerialisation]
+        make = Layer if kept is None else nn.remat(Layer, policy=kept, static_argnums=(3,))
         self.layers = [
-            Layer(
+            make(
                 self.num_heads,
                 self.intermediate_size,
                 self.activation,
@@ -140,7 +152,7 @@ class Bert(nn.Module):
         hidden = self.embedding_norm(hidden + jnp.broadcast_to(position, hidden.shape))
         states = [self.embedding_dropout(hidden, deterministic=deterministic)]
         for layer in self.layers:
-            states.append(layer(states[-1], tokens.mask, deterministic=deterministic))
+            states.append(layer(states[-1], tokens.mask, deterministic))
         return states
 
     def attend(self, hidden: Array) -> Array:

@@ -8,7 +8,8 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.streams import ict_stream
 from realm_jax.runs.phase import Phase, run_phase
 from realm_jax.runs.setup import initial_params, mesh_of, models_of, resolve
-from realm_jax.train.steps import ict_loss
+from realm_jax.train.accumulate import by_embeddings
+from realm_jax.train.steps import ict_contrast, ict_embeddings, ict_loss
 
 
 def run_ict(
@@ -29,12 +30,16 @@ def run_ict(
     """
     corpus = Corpus.open(config.corpus)
     config = resolve(config, corpus)
-    mesh, models = mesh_of(config, "ict"), models_of(config)
+    mesh, models = mesh_of(config, "ict"), models_of(config, rematerialisation=config.ict.rematerialisation)
     towers = dict.fromkeys((models.query_tower, models.block_tower))
+    block_length = config.shapes.block_length
+    embed = partial(ict_embeddings, models=models, block_length=block_length)
     phase = Phase(
         name="ict",
         settings=config.ict,
-        loss=partial(ict_loss, models=models, block_length=config.shapes.block_length),
+        loss=partial(ict_loss, models=models, block_length=block_length),
+        # Every pseudo-query is told from all blocks of the batch, not from those of its microbatch.
+        accumulate=partial(by_embeddings, embed=embed, contrast=ict_contrast),
         learning_rates={name: config.ict.optimizer.learning_rate for name in towers},
         stream=ict_stream(
             corpus,

@@ -15,7 +15,7 @@ from realm_jax.errors import RefreshError
 from realm_jax.index.embed import embed_blocks
 from realm_jax.index.engines import ENGINES
 from realm_jax.index.manifest import IndexManifest, check_recall, measure_recall
-from realm_jax.index.protocol import Index
+from realm_jax.index.protocol import HERE, Index, Storage
 from realm_jax.index.store import open_version, publish
 from realm_jax.mesh import split_over_all, whole
 from realm_jax.models.build import Models
@@ -71,7 +71,7 @@ def build_version(
     recall_k: int,
     recall_floor: float,
     recall_sample: int,
-    mesh: Mesh | None = None,
+    storage: Storage = HERE,
     progress: Callable[[int], None] = lambda done: None,
 ) -> IndexVersion:
     """Embed all blocks, build the engine, measure its recall, publish.
@@ -88,14 +88,14 @@ def build_version(
       recall_k: k of the measurement.
       recall_floor: recall@k below which the index is refused.
       recall_sample: blocks whose embeddings are the queries of the measurement.
-      mesh: that of `embed`.
+      storage: where and how an engine on the device keeps its rows; on the mesh of `embed`.
       progress: told how many blocks are embedded.
 
     Raises:
       RecallError: the engine finds too little.
       RefreshError: it was asked to stop.
     """
-    params = jax.device_put(params, whole(mesh))  # once, not with every batch
+    params = jax.device_put(params, whole(storage.mesh))  # once, not with every batch
     embeddings = embed_blocks(
         partial(embed, params), corpus, batch_size=batch_size, should_stop=should_stop, progress=progress
     )
@@ -114,6 +114,7 @@ def build_version(
         recall_k=recall_k,
         recall_floor=recall_floor,
         recall_sample=recall_sample,
+        storage=storage,
     )
 
 
@@ -127,6 +128,7 @@ def publish_version(
     recall_k: int,
     recall_floor: float,
     recall_sample: int,
+    storage: Storage = HERE,
 ) -> IndexVersion:
     """Build the engine over block embeddings float32 `[N, D]`, measure its recall, publish.
 
@@ -135,7 +137,7 @@ def publish_version(
     Raises:
       RecallError: the engine finds too little.
     """
-    index = ENGINES[engine].build(embeddings)
+    index = ENGINES[engine].build(embeddings, storage)
     sample = np.random.default_rng(0).choice(
         len(embeddings), min(recall_sample, len(embeddings)), replace=False
     )
@@ -147,7 +149,7 @@ def publish_version(
         count=embeddings.shape[0],
         dimension=embeddings.shape[1],
         engine=engine,
-        settings=ENGINES[engine].settings(len(embeddings)),
+        settings=ENGINES[engine].settings(len(embeddings), storage),
         recall=recall,
         recall_k=recall_k,
         recall_sample=len(sample),
@@ -156,9 +158,9 @@ def publish_version(
     return IndexVersion(version, index, embeddings)
 
 
-def load_version(root: Path, version: int, *, corpus: Corpus) -> IndexVersion:
+def load_version(root: Path, version: int, *, corpus: Corpus, mesh: Mesh | None = None) -> IndexVersion:
     """Open a published version; see `open_version`."""
-    index, embeddings, _ = open_version(root, version, corpus_hash=corpus.content_hash)
+    index, embeddings, _ = open_version(root, version, corpus_hash=corpus.content_hash, mesh=mesh)
     return IndexVersion(version, index, np.asarray(embeddings))
 
 

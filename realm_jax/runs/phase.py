@@ -17,6 +17,7 @@ from realm_jax.errors import CheckpointError
 from realm_jax.loop import Hook, StopOnSignal, train
 from realm_jax.progress import Reporter, reporter
 from realm_jax.runs.setup import save_config
+from realm_jax.train.accumulate import Accumulate, by_sums
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.metrics import MetricsWriter, check_finite, means
 from realm_jax.train.optimizer import make_optimizer
@@ -84,6 +85,7 @@ class Phase:
       stream: of batches.
       inputs: `(steps done, params, batch)` to the loss's inputs.
       hooks: run after each step, before logging.
+      accumulate: how the gradients of microbatches become that of a batch.
       extra: more values to log.
       record: more values for the checkpoint's record.
       pending: the snapshot of a refresh in flight, for the checkpoint.
@@ -96,6 +98,7 @@ class Phase:
     stream: Stream
     inputs: Callable[[int, Params, Any], tuple]
     hooks: Sequence[Hook] = ()
+    accumulate: Accumulate = by_sums
     extra: Callable[[int], Mapping[str, float]] = lambda step: {}
     record: Callable[[], Mapping[str, Any]] = dict
     pending: Callable[[], Params | None] = lambda: None
@@ -171,6 +174,8 @@ def run_phase(
         optimizer=optimizer,
         trained=list(rates),
         dropout=config.model.bert.dropout > 0,
+        microbatches=settings.microbatches,
+        accumulate=phase.accumulate,
         mesh=mesh,
         state=state,
     )

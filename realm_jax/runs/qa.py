@@ -22,6 +22,7 @@ from realm_jax.data.questions import (
     regex_occurrences,
 )
 from realm_jax.errors import CorpusError
+from realm_jax.index.protocol import Storage
 from realm_jax.models.build import Models
 from realm_jax.ops.open_qa import QA_LOSSES
 from realm_jax.runs.candidates import CandidateSearch, query_embedder
@@ -66,7 +67,7 @@ def run_qa(
     corpus = Corpus.open(config.corpus)
     config = resolve(replace(config, model=replace(config.model, two_towers=True)), corpus)
     questions = Questions.load(config.train_questions)
-    mesh, models = mesh_of(config, "qa"), models_of(config)
+    mesh, models = mesh_of(config, "qa"), models_of(config, rematerialisation=config.qa.rematerialisation)
     params = initial_params(models, seed=config.seed, start_from=start_from, mesh=mesh)
     if start_from is None or Checkpoints(start_from).record()["phase"] != "qa":
         reader = {**params["reader"], "bert": jax.tree.map(jnp.copy, params["encoder"]["bert"])}
@@ -222,7 +223,7 @@ def open_or_build(
     """Embed the corpus with the block tower, or open what an earlier start of this run embedded."""
     root = workdir / INDEX_FOLDER
     if read_record(workdir) is not None:
-        return load_version(root, 0, corpus=corpus)
+        return load_version(root, 0, corpus=corpus, mesh=mesh)
     shutil.rmtree(root, ignore_errors=True)
     return build_version(
         {models.block_tower: params[models.block_tower]},
@@ -236,5 +237,5 @@ def open_or_build(
         recall_k=config.index.recall_k,
         recall_floor=config.index.recall_floor,
         recall_sample=config.index.recall_sample,
-        mesh=mesh,
+        storage=Storage(mesh, config.index.storage),
     )

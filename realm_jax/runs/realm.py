@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from realm_jax.config import Config, RealmConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.streams import masked_stream
+from realm_jax.index.protocol import Storage
 from realm_jax.index.store import prune
 from realm_jax.models.build import Models
 from realm_jax.ops.marginal import MARGINALS
@@ -132,7 +133,10 @@ def run_realm(
     text = Corpus.open(config.text) if config.text else corpus
     check_vocabulary(text, corpus)
     config = resolve(config, corpus)
-    mesh, models = mesh_of(config, phase_name), models_of(config)
+    mesh, models = (
+        mesh_of(config, phase_name),
+        models_of(config, rematerialisation=settings.rematerialisation),
+    )
     params = initial_params(models, seed=config.seed, start_from=start_from, mesh=mesh)
     if settings.encoder_from_embedder:
         bert = jax.tree.map(jnp.copy, params[models.query_tower]["bert"])
@@ -238,7 +242,7 @@ def open_index(
         recall_k=config.index.recall_k,
         recall_floor=config.index.recall_floor,
         recall_sample=config.index.recall_sample,
-        mesh=mesh,
+        storage=Storage(mesh, config.index.storage),
     )
     refresher = Refresher(
         build,
@@ -253,7 +257,7 @@ def open_index(
         prune(root, keep=set())
         return refresher, LiveIndex(build(block_params, 0, lambda: False))
     check_same_run(record, name=phase_name, config=config)
-    live = LiveIndex(load_version(root, record["index_version"], corpus=corpus))
+    live = LiveIndex(load_version(root, record["index_version"], corpus=corpus, mesh=mesh))
     live.adopted = record["index_adopted"]
     if record["pending_step"] is not None:
         snapshot = Checkpoints(workdir).restore_pending(block_params)

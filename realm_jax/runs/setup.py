@@ -87,7 +87,9 @@ def mesh_of(config: Config, phase: str) -> Mesh | None:
             remedy="Choose a divisor, or split parameters with mesh.fsdp.",
         )
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
-    check_rows(f"{phase}.batch_size", getattr(config, phase).batch_size, parts=batch_shards(mesh))
+    settings = getattr(config, phase)
+    name = f"{phase}.batch_size" + (f" / {phase}.microbatches" if settings.microbatches > 1 else "")
+    check_rows(name, settings.batch_size // settings.microbatches, parts=batch_shards(mesh))
     if phase in ("read", "realm"):
         check_rows("refresh.probes", config.refresh.probes, parts=batch_shards(mesh))
     if phase != "ict":
@@ -96,10 +98,15 @@ def mesh_of(config: Config, phase: str) -> Mesh | None:
     return mesh
 
 
-def models_of(config: Config) -> Models:
-    """Build the models of a resolved config."""
+def models_of(config: Config, *, rematerialisation: str = "none") -> Models:
+    """Build the models of a resolved config; for training, with the phase's `rematerialisation`."""
     part = config.model
-    bert = Bert(vocab_size=part.vocab_size, dtype=jnp.dtype(part.dtype), **dataclasses.asdict(part.bert))
+    bert = Bert(
+        vocab_size=part.vocab_size,
+        dtype=jnp.dtype(part.dtype),
+        rematerialisation=rematerialisation,
+        **dataclasses.asdict(part.bert),
+    )
     return build_models(
         bert=bert,
         embedding_size=part.embedding_size,

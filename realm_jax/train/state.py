@@ -61,10 +61,11 @@ def update(
     Returns:
       The state after, and the metrics with gradient, parameter and update norms added.
     """
+    key = step_key(state)
     parts = {name: state.params[name] for name in trained}
 
     def loss_of_parts(parts: Params) -> tuple[Array, Metrics]:
-        return loss_fn({**state.params, **parts}, step_key(state))
+        return loss_fn({**state.params, **parts}, key)
 
     (_, metrics), gradients = jax.value_and_grad(loss_of_parts, has_aux=True)(parts)
     return apply_gradients(state, gradients, metrics, optimizer=optimizer)

@@ -25,13 +25,14 @@ from realm_jax.ops.open_qa import QaLoss
 from realm_jax.ops.relevance import relevance_score
 from realm_jax.ops.rows import block_tokens, joint_tokens, single
 from realm_jax.ops.spans import span_allowed, span_matches
+from realm_jax.train.accumulate import Accumulate, by_sums
 from realm_jax.train.sharding import gather, state_shardings
-from realm_jax.train.state import Metrics, TrainState, update
+from realm_jax.train.state import Metrics, TrainState, apply_gradients, step_key, update
 from realm_jax.types import Array, Candidates, IctBatch, MaskedBatch, Params, QuestionBatch, Rows
 
 
 def ict_loss(
-    params: Params, key: Array, batch: IctBatch, *, models: Models, block_length: int
+    params: Params, key: Array | None, batch: IctBatch, *, models: Models, block_length: int
 ) -> tuple[Array, Metrics]:
     """Compute the inverse cloze loss of a batch.
 
@@ -45,11 +46,22 @@ def ict_loss(
     Returns:
       Mean loss in nats, float32 `[]`, and metrics.
     """
+    return ict_contrast(ict_embeddings(params, key, batch, models=models, block_length=block_length), batch)
+
+
+def ict_embeddings(
+    params: Params, key: Array | None, batch: IctBatch, *, models: Models, block_length: int
+) -> tuple[Array, Array]:
+    """Embed pseudo-queries and blocks, float32 `[B, D]` each; the arguments are those of `ict_loss`."""
     query_key, block_key = _keys(key, 2)
     queries = models.embed_query(params, single(batch.query), dropout_key=query_key)
-    blocks = models.embed_block(
-        params, block_tokens(batch.blocks, length=block_length), dropout_key=block_key
-    )
+    tokens = block_tokens(batch.blocks, length=block_length)
+    return queries, models.embed_block(params, tokens, dropout_key=block_key)
+
+
+def ict_contrast(embeddings: tuple[Array, Array], batch: IctBatch) -> tuple[Array, Metrics]:
+    """Compute the inverse cloze loss of a batch from its embeddings; see `ict_loss`."""
+    queries, blocks = embeddings
     log_prob = in_batch_log_prob(queries, blocks, batch.block_ids)
     rows = jnp.float32(queries.shape[0])
     loss = -jnp.sum(jnp.diagonal(log_prob))
@@ -274,6 +286,8 @@ def make_step(
     optimizer: optax.GradientTransformation,
     trained: Sequence[str],
     dropout: bool,
+    microbatches: int = 1,
+    accumulate: Accumulate = by_sums,
     mesh: Mesh | None = None,
     state: TrainState | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
@@ -284,6 +298,8 @@ def make_step(
       optimizer: for the trained parts.
       trained: names of the parts to train.
       dropout: False passes no key.
+      microbatches: parts of a batch that are in memory one after the other.
+      accumulate: how their gradients become that of the batch.
       mesh: the devices; None is the default device.
       state: with a mesh, a state or its shapes: what is laid out.
 
@@ -293,11 +309,26 @@ def make_step(
     """
 
     def step(state: TrainState, *inputs: Any) -> tuple[TrainState, Metrics]:
-        def loss_fn(params: Params, key: Array) -> tuple[Array, Metrics]:
-            params = params if mesh is None else gather(params, mesh=mesh)
-            return loss(params, key if dropout else None, *inputs)
+        def complete(parts: Params) -> Params:
+            params = {**state.params, **parts}
+            return params if mesh is None else gather(params, mesh=mesh)
 
-        return update(state, loss_fn, optimizer=optimizer, trained=trained)
+        if microbatches == 1:
+
+            def loss_fn(params: Params, key: Array) -> tuple[Array, Metrics]:
+                return loss(complete(params), key if dropout else None, *inputs)
+
+            return update(state, loss_fn, optimizer=optimizer, trained=trained)
+        gradients, metrics = accumulate(
+            loss,
+            {name: state.params[name] for name in trained},
+            step_key(state) if dropout else None,
+            inputs,
+            complete=complete,
+            microbatches=microbatches,
+            mesh=mesh,
+        )
+        return apply_gradients(state, gradients, metrics, optimizer=optimizer)
 
     if mesh is None:
         return partial(jax.jit, donate_argnums=0)(step)

@@ -14,7 +14,7 @@ from realm_jax.mesh import make_mesh
 from realm_jax.train.sharding import logical_axes, make_sharded, param_shardings, state_shardings
 from realm_jax.train.state import create_state
 from realm_jax.train.steps import make_step
-from tests.train.tiny import CASES, leaves, models, optimizer, random_params
+from tests.train.tiny import ACCUMULATE, CASES, leaves, models, optimizer, random_params
 
 MODELS = models()
 PARAMS = random_params(MODELS)
@@ -82,6 +82,17 @@ def test_two_steps_on_a_mesh_are_those_of_one_device(single, name, sizes):
     assert_close(second, wanted[2], relative=1e-5)
     kernel = state.params["embedder"]["bert"]["layers_0"]["attention"]["query"]["kernel"]
     assert kernel.sharding.shard_shape((16, 16)) == (16 // sizes[1], 16 // sizes[2])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_two_steps_in_microbatches_on_a_mesh_are_those_of_one_device(single, name):
+    """Negatives of the inverse cloze task are those of the whole batch, whatever the microbatch."""
+    accumulate = ACCUMULATE[name](MODELS)
+    metrics, first, second, _ = two_steps(name, mesh_of((2, 2, 2)), microbatches=2, accumulate=accumulate)
+    for key, value in single[name][0].items():
+        np.testing.assert_allclose(metrics[key], value, rtol=1e-4, err_msg=key)
+    assert_close(gradients(first), gradients(single[name][1]))
+    assert_close(second, single[name][2], relative=1e-5)
 
 
 @pytest.mark.parametrize("sizes", [(1, 8, 1), (2, 2, 2)], ids=str)

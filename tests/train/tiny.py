@@ -11,8 +11,9 @@ from realm_jax.models.build import Models, build_models
 from realm_jax.ops.marginal import token_loss
 from realm_jax.ops.open_qa import QA_LOSSES
 from realm_jax.ops.relevance import retrieval_log_prob
+from realm_jax.train.accumulate import Accumulate, by_embeddings, by_sums
 from realm_jax.train.optimizer import make_optimizer
-from realm_jax.train.steps import ict_loss, qa_loss, realm_loss
+from realm_jax.train.steps import ict_contrast, ict_embeddings, ict_loss, qa_loss, realm_loss
 from realm_jax.types import Blocks, Candidates, IctBatch, MaskedBatch, QuestionBatch, Rows
 
 B, K, M, VOCABULARY, DIMENSION = 8, 4, 2, 40, 8
@@ -135,6 +136,12 @@ def qa_case(models: Models, rng: np.random.Generator):
     return loss, ["embedder", "reader"], (question_batch(rng), candidates(rng), embeddings)
 
 
+def ict_accumulate(models: Models) -> Accumulate:
+    embed = partial(ict_embeddings, models=models, block_length=TITLE + BODY)
+    return partial(by_embeddings, embed=embed, contrast=ict_contrast)
+
+
+ACCUMULATE = {"ict": ict_accumulate, "realm": lambda models: by_sums, "qa": lambda models: by_sums}
 CASES = {"ict": ict_case, "realm": realm_case, "qa": qa_case}
 
 
