@@ -28,6 +28,7 @@ class Ict:
     # folder of a run, or of an import, to take parameters from; None: fresh ones
     start_from: Path | None = None
     stop_after: int | None = None  # stop when this many steps are done, schedule unchanged; resume later
+    trace_steps: int = 0  # record this many steps with the profiler, in WORKDIR/trace
     config: Annotated[Config, arg(name="")] = field(default_factory=Config)
 
 
@@ -188,6 +189,7 @@ def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) ->
         options.workdir,
         start_from=options.start_from,
         stop_at=options.stop_after,
+        trace_steps=options.trace_steps,
         **settings,
     )
     print(f"{options.workdir}: " + " ".join(f"{name}={value:.4g}" for name, value in last.items()))

@@ -1,6 +1,7 @@
 """From a query to the blocks it is read with: embed, search, fetch, leave out what must not be read."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import jax
 import numpy as np
@@ -40,9 +41,20 @@ class CandidateSearch:
       candidates: K, the null block included.
       extra: blocks searched beyond K, to replace trivial retrievals and duplicates.
       null_block: put the null block first.
+      timed: makes a context in which the index is searched.
     """
 
-    def __init__(self, embed: EmbedQueries, corpus: Corpus, *, candidates: int, extra: int, null_block: bool):
+    def __init__(
+        self,
+        embed: EmbedQueries,
+        corpus: Corpus,
+        *,
+        candidates: int,
+        extra: int,
+        null_block: bool,
+        timed: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ):
+        self._timed = timed
         self._embed, self._corpus = embed, corpus
         self._candidates, self._extra, self._null_block = candidates, extra, null_block
 
@@ -56,7 +68,8 @@ class CandidateSearch:
           origin: int32 `[B]`, the block each query was cut from, or NO_BLOCK.
         """
         embeddings = np.asarray(self._embed(params, query))
-        found = index.search(embeddings, self._candidates + self._extra)
+        with self._timed():
+            found = index.search(embeddings, self._candidates + self._extra)
         return retrieve_candidates(
             found, self._corpus, candidates=self._candidates, origin=origin, null_block=self._null_block
         )

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from realm_jax.errors import CheckpointError
 from realm_jax.loop import Hook, StopOnSignal, train
 from realm_jax.progress import Reporter, reporter
 from realm_jax.runs.setup import save_config
+from realm_jax.runs.speed import Spent, peak_of_run
+from realm_jax.runs.trace import TraceHook
 from realm_jax.train.accumulate import Accumulate, by_sums
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.metrics import MetricsWriter, check_finite, means
@@ -25,6 +27,8 @@ from realm_jax.train.sharding import make_sharded
 from realm_jax.train.state import Metrics, TrainState, create_state
 from realm_jax.train.steps import make_step
 from realm_jax.types import Params
+
+TRACE_FOLDER = "trace"  # in a run folder
 
 
 class LogHook:
@@ -36,6 +40,9 @@ class LogHook:
       writer: where values go.
       progress: shows them to a person.
       extra: more values to log, such as staleness.
+      flops: FLOPs of a step; 0: not known.
+      peak: FLOP/s of all devices of the run; 0: not known.
+      spent: seconds of the host since the last line, by what they were spent on.
       clock: seconds now.
     """
 
@@ -47,10 +54,14 @@ class LogHook:
         writer: MetricsWriter,
         progress: Reporter,
         extra: Callable[[int], Mapping[str, float]],
+        flops: int = 0,
+        peak: float = 0.0,
+        spent: Callable[[], Mapping[str, float]] = dict,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._every, self._last, self._writer, self._progress = every, last, writer, progress
         self._extra, self._clock = extra, clock
+        self._flops, self._peak, self._spent = flops, peak, spent
         self._waiting: list[Metrics] = []
         self._since = clock()
         self.latest: dict[str, float] = {}
@@ -63,7 +74,7 @@ class LogHook:
             return
         values = means(self._waiting)
         now = self._clock()
-        values["step_seconds"] = (now - self._since) / len(self._waiting)
+        values |= self._speed((now - self._since) / len(self._waiting))
         values |= self._extra(step)
         first_step = step - len(self._waiting) + 1
         self._waiting, self._since, self.latest = [], now, values
@@ -71,6 +82,17 @@ class LogHook:
         shown = ("loss", "accuracy", "retrieval_utility", "answerable", "staleness_steps")
         self._progress.update(step, " ".join(f"{k}={values[k]:.3f}" for k in shown if k in values))
         check_finite(values, first_step=first_step, last_step=step)
+
+    def _speed(self, seconds: float) -> dict[str, float]:
+        """Say how long a step took, how much of it the host waited or searched, and how fast that was."""
+        spent = {f"{name}_seconds": total / len(self._waiting) for name, total in self._spent().items()}
+        rate = self._flops / seconds if seconds else 0.0
+        values = {"step_seconds": seconds, **spent}
+        if rate:
+            values["model_flops_per_second"] = rate
+        if rate and self._peak:
+            values["peak_share"] = rate / self._peak
+        return values
 
 
 @dataclass(frozen=True)
@@ -85,6 +107,8 @@ class Phase:
       stream: of batches.
       inputs: `(steps done, params, batch)` to the loss's inputs.
       hooks: run after each step, before logging.
+      flops: FLOPs of a step.
+      spent: where seconds of the host are noted.
       accumulate: how the gradients of microbatches become that of a batch.
       extra: more values to log.
       record: more values for the checkpoint's record.
@@ -98,6 +122,8 @@ class Phase:
     stream: Stream
     inputs: Callable[[int, Params, Any], tuple]
     hooks: Sequence[Hook] = ()
+    flops: int = 0
+    spent: Spent = field(default_factory=Spent)
     accumulate: Accumulate = by_sums
     extra: Callable[[int], Mapping[str, float]] = lambda step: {}
     record: Callable[[], Mapping[str, Any]] = dict
@@ -120,6 +146,7 @@ def run_phase(
     workdir: Path,
     stop_at: int | None = None,
     mesh: Mesh | None = None,
+    trace_steps: int = 0,
 ) -> dict[str, float]:
     """Train a phase to its end, resuming from the newest checkpoint in its folder.
 
@@ -131,6 +158,7 @@ def run_phase(
       stop_at: stop after this step although the phase is longer; the schedule stays that of the whole phase.
         0 saves the parameters as they are.
       mesh: the devices; None is the default device.
+      trace_steps: steps recorded by the profiler, in the folder `trace`.
 
     Returns:
       The last logged values.
@@ -183,17 +211,26 @@ def run_phase(
     writer = MetricsWriter(workdir)
     with reporter(phase.name, last) as progress, StopOnSignal() as should_stop:
         log = LogHook(
-            every=settings.log_every, last=last, writer=writer, progress=progress, extra=phase.extra
+            every=settings.log_every,
+            last=last,
+            writer=writer,
+            progress=progress,
+            extra=phase.extra,
+            flops=phase.flops,
+            peak=peak_of_run(mesh),
+            spent=phase.spent.take,
         )
+        trace = TraceHook(workdir / TRACE_FOLDER, done=int(state.step), steps=trace_steps)
         state = train(
             state,
-            stream=phase.stream,
+            stream=phase.spent.waiting("data", phase.stream),
             inputs=phase.inputs,
             step_fn=step_fn,
-            hooks=[*phase.hooks, log, checkpoint_hook],
+            hooks=[*phase.hooks, log, trace, checkpoint_hook],
             stop_at=last,
             should_stop=should_stop,
         )
+        trace.close()
         save(state)
         checkpoints.close()
         writer.close()

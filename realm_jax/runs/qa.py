@@ -35,6 +35,7 @@ from realm_jax.runs.live_index import (
 )
 from realm_jax.runs.phase import Phase, read_record, run_phase
 from realm_jax.runs.setup import initial_params, mesh_of, models_of, resolve
+from realm_jax.runs.speed import Spent, step_flops
 from realm_jax.text.regex import RegexMatcher
 from realm_jax.text.swap import swap_answers
 from realm_jax.train.checkpoint import Checkpoints
@@ -46,7 +47,12 @@ FindAnswers = Callable[[int, QuestionRows, Candidates], tuple[Candidates, Occurr
 
 
 def run_qa(
-    config: Config, workdir: Path, *, start_from: Path | None = None, stop_at: int | None = None
+    config: Config,
+    workdir: Path,
+    *,
+    start_from: Path | None = None,
+    stop_at: int | None = None,
+    trace_steps: int = 0,
 ) -> dict[str, float]:
     """Fine-tune reader and query embedder on questions with answers.
 
@@ -58,6 +64,7 @@ def run_qa(
       workdir: folder of the run; resumed if it holds a checkpoint.
       start_from: run folder to take parameters from; None starts from fresh ones.
       stop_at: stop after this step.
+      trace_steps: steps recorded by the profiler.
 
     Returns:
       The last logged values.
@@ -74,8 +81,14 @@ def run_qa(
         params = {**params, "reader": reader}
     settings = config.qa
     version = open_or_build(config, workdir, models, params, corpus, mesh)
+    spent = Spent()
     search = CandidateSearch(
-        query_embedder(models, mesh), corpus, candidates=settings.candidates, extra=0, null_block=False
+        query_embedder(models, mesh),
+        corpus,
+        candidates=settings.candidates,
+        extra=0,
+        null_block=False,
+        timed=partial(spent.on, "search"),
     )
     rate = settings.optimizer.learning_rate
     with RegexMatcher() as matcher:
@@ -91,6 +104,8 @@ def run_qa(
         phase = Phase(
             name="qa",
             settings=settings,
+            flops=step_flops(config, "qa", models),
+            spent=spent,
             loss=partial(
                 qa_loss,
                 models=models,
@@ -108,7 +123,9 @@ def run_qa(
             inputs=QuestionInputs(search, version, answers),
             record=lambda: {"index_version": version.version},
         )
-        return run_phase(phase, params, config=config, workdir=workdir, stop_at=stop_at, mesh=mesh)
+        return run_phase(
+            phase, params, config=config, workdir=workdir, stop_at=stop_at, mesh=mesh, trace_steps=trace_steps
+        )
 
 
 class QuestionInputs:

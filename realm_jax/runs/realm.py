@@ -36,6 +36,7 @@ from realm_jax.runs.reading import (
 )
 from realm_jax.runs.refreshing import RefreshHook
 from realm_jax.runs.setup import check_vocabulary, initial_params, mesh_of, models_of, resolve
+from realm_jax.runs.speed import Spent, step_flops
 from realm_jax.text.swap import swap_facts
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.steps import realm_loss
@@ -113,6 +114,7 @@ def run_realm(
     phase_name: str = "realm",
     start_from: Path | None = None,
     stop_at: int | None = None,
+    trace_steps: int = 0,
 ) -> dict[str, float]:
     """Train retriever and encoder together, or, as phase `read`, warm the encoder up.
 
@@ -122,6 +124,7 @@ def run_realm(
       phase_name: `realm` or `read`.
       start_from: run folder to take parameters from; None starts from fresh ones.
       stop_at: stop after this step.
+      trace_steps: steps recorded by the profiler.
 
     Returns:
       The last logged values.
@@ -143,12 +146,14 @@ def run_realm(
         params = {**params, "encoder": {**params["encoder"], "bert": bert}}
     candidates = settings.candidates or config.shapes.candidates
     embed_queries = query_embedder(models, mesh)
+    spent = Spent()
     search = CandidateSearch(
         embed_queries,
         corpus,
         candidates=settings.evidence_pool or candidates,
         extra=config.index.extra,
         null_block=config.shapes.null_block and not settings.evidence_pool,
+        timed=partial(spent.on, "search"),
     )
     texts = partial(
         masked_stream,
@@ -191,6 +196,8 @@ def run_realm(
     phase = Phase(
         name=phase_name,
         settings=settings,
+        flops=step_flops(config, phase_name, models),
+        spent=spent,
         loss=loss,
         learning_rates=learning_rates(settings, models),
         stream=texts(batch_size=settings.batch_size * settings.oversample),
@@ -202,7 +209,9 @@ def run_realm(
         pending=refresh.pending,
     )
     try:
-        return run_phase(phase, params, config=config, workdir=workdir, stop_at=stop_at, mesh=mesh)
+        return run_phase(
+            phase, params, config=config, workdir=workdir, stop_at=stop_at, mesh=mesh, trace_steps=trace_steps
+        )
     finally:
         refresher.close()
 

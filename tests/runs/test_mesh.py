@@ -9,11 +9,14 @@ import pytest
 from realm_jax.config import MeshConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import ConfigError
+from realm_jax.runs.ict import run_ict
 from realm_jax.runs.live_index import block_embedder
+from realm_jax.runs.qa import run_qa
 from realm_jax.runs.realm import run_realm
 from realm_jax.runs.setup import mesh_of, models_of, resolve
 from realm_jax.train.checkpoint import Checkpoints
 from tests.runs.compare import logged
+from tests.tiny_run import questions, write_jsonl
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
@@ -53,6 +56,36 @@ def test_a_run_with_refreshes_equals_that_on_one_device(config, single, tmp_path
     found, expected = (Checkpoints(folder).restore_params() for folder in (tmp_path, single))
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+def test_ict_in_microbatches_on_a_mesh_equals_that_on_one_device(config, tmp_path):
+    """Recorded by the profiler on its way."""
+    config = dataclasses.replace(config, ict=dataclasses.replace(config.ict, batch_size=8, log_every=1))
+    split = dataclasses.replace(
+        on(config, data=2, fsdp=2, tensor=2),
+        ict=dataclasses.replace(config.ict, microbatches=2, rematerialisation="matmuls"),
+    )
+    run_ict(config, tmp_path / "single", stop_at=3)
+    last = run_ict(split, tmp_path / "split", stop_at=3, trace_steps=1)
+    for name in ("loss", "accuracy", "gradient_norm"):
+        found, expected = (list(logged(tmp_path / run, name).values()) for run in ("split", "single"))
+        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-4, err_msg=name)
+    assert last["data_seconds"] > 0 and last["model_flops_per_second"] > 0
+    assert list((tmp_path / "split" / "trace").rglob("*.xplane.pb"))
+    assert not (tmp_path / "single" / "trace").exists()
+
+
+def test_fine_tuning_on_a_mesh_equals_that_on_one_device(config, tmp_path):
+    qa = dataclasses.replace(config.qa, batch_size=8, log_every=1)
+    config = dataclasses.replace(
+        config, train_questions=str(write_jsonl(tmp_path / "questions.jsonl", questions())), qa=qa
+    )
+    run_qa(config, tmp_path / "single", stop_at=2)
+    last = run_qa(on(config, data=4, fsdp=1, tensor=2), tmp_path / "split", stop_at=2)
+    for name in ("loss", "retrieved", "gradient_norm"):
+        found, expected = (list(logged(tmp_path / run, name).values()) for run in ("split", "single"))
+        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-4, err_msg=name)
+    assert 0 < last["search_seconds"] < last["step_seconds"]
 
 
 def test_blocks_are_embedded_without_a_word_between_devices(config):
