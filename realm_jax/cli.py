@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: those after the program's name; None takes the process's own.
 
     Returns:
-      0, or 2 after a message on standard error: a wrong argument, or a broken rule (`RealmError`).
+      0; 2 after a message on standard error: a wrong argument, or a broken rule (`RealmError`); 130 after
+      Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
@@ -52,10 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] not in COMMANDS:
         print(f"realm_jax has no command {given[0]!r}. It has {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
-    from realm_jax.errors import RealmError
+    from realm_jax.errors import RealmError, RefreshError
 
-    for library in ("absl", "bm25s"):  # they warn of what is meant so, and report on every call
-        logging.getLogger(library).setLevel(logging.ERROR)
+    logging.getLogger("absl").setLevel(logging.ERROR)  # warns of what is meant so
     name, rest = given[0], given[1:]
     command = COMMANDS[name]
     module = importlib.import_module(f"realm_jax.commands.{command.module}")
@@ -63,8 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run(rest, prog=f"realm_jax {name}")
     except RealmError as error:
+        if isinstance(error, RefreshError) and not isinstance(error.__cause__, RealmError | None):
+            traceback.print_exception(error.__cause__)  # what went wrong in the background, and where
         print(f"realm_jax {name}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"realm_jax {name}: interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0

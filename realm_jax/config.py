@@ -189,6 +189,25 @@ class QaConfig(PhaseConfig):
     candidates: int = 5  # blocks read a question
     max_answers: int = 8  # answer spans kept a block
     swap_probability: float = 0.0  # share of answers, and of all salient spans, that are replaced
+    retriever: Literal["model", "bm25"] = "model"  # model: the run's embedder and index; bm25: lexical, fixed
+    beam: int = 0  # blocks in which loss `orqa` looks for the answer, 5000 in ORQA; 0: those that are read
+    end_to_end: bool = False  # train the block embedder too, and refresh the index as `refresh` says
+    ahead: bool = True  # find a step's blocks during the step before, with the parameters before that one
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.beam == 0 or (self.beam >= self.candidates and self.loss == "orqa"),
+            "qa.beam is at least qa.candidates, and looked at by qa.loss orqa alone",
+            got=f"beam {self.beam}, candidates {self.candidates}, loss {self.loss}",
+            remedy="Set qa.loss to orqa, or leave qa.beam at 0.",
+        )
+        require(
+            self.retriever == "model" or not (self.beam or self.end_to_end),
+            "qa.beam and qa.end_to_end train the model's retriever",
+            got=f"retriever {self.retriever}",
+            remedy="Leave them off with BM25, which is not trained.",
+        )
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Show how far long work has come: a bar for a person, plain lines in a log."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,32 @@ class Reporter(Protocol):
         ...
 
 
+class Pace:
+    """How fast work goes: units a second.
+
+    While work is under way, what came before the first report (start-up, compilation) is left out: it says
+    nothing about the time left. When all is done, the rate is that of the whole.
+
+    Args:
+      total: units of work; None if unknown.
+      start: units that were done before.
+      clock: seconds now.
+    """
+
+    def __init__(self, total: int | None, *, start: int, clock: Callable[[], float]):
+        self._total, self._clock = total, clock
+        self._whole = start, clock()
+        self._first: tuple[int, float] | None = None
+
+    def rate(self, done: int) -> float:
+        """Return units a second, 0 where it cannot be told yet; to be asked at every report."""
+        now = self._clock()
+        if self._first is None:
+            self._first = done, now
+        since, then = self._whole if done == self._total else self._first
+        return (done - since) / max(now - then, 1e-9)
+
+
 class PlainReporter:
     """Print a line now and then: done, rate, time left.
 
@@ -25,6 +52,7 @@ class PlainReporter:
       title: what is being done.
       total: units of work; None if unknown.
       unit: name of a unit, plural.
+      start: units that were done before, by a run that is resumed.
       seconds: shortest time between two lines.
       clock: seconds now.
       write: prints a line.
@@ -36,14 +64,15 @@ class PlainReporter:
         total: int | None,
         *,
         unit: str = "steps",
+        start: int = 0,
         seconds: float = 10.0,
         clock: Callable[[], float] = time.monotonic,
         write: Callable[[str], None] | None = None,
     ):
         self._title, self._total, self._unit, self._seconds, self._clock = title, total, unit, seconds, clock
         self._write = write or (lambda line: print(line, flush=True))
-        self._start = self._last = clock()
-        self._first_done: int | None = None
+        self._pace = Pace(total, start=start, clock=clock)
+        self._last = clock()
 
     def __enter__(self) -> Self:
         return self
@@ -53,17 +82,14 @@ class PlainReporter:
 
     def update(self, done: int, note: str = "") -> None:
         """Print a line if the last one is old enough or the work is finished."""
-        now = self._clock()
-        if self._first_done is None:
-            self._first_done, self._start = done, now
+        rate, now = self._pace.rate(done), self._clock()
         if now - self._last < self._seconds and done != self._total:
             return
         self._last = now
-        rate = (done - self._first_done) / max(now - self._start, 1e-9)
         parts = [f"{self._title}: {done}" + (f"/{self._total}" if self._total else "") + f" {self._unit}"]
         if rate > 0:
-            parts.append(f"{rate:.3g} {self._unit}/s")
-            if self._total:
+            parts.append(f"{format_rate(rate)} {self._unit}/s")
+            if self._total and done != self._total:
                 parts.append(f"{format_seconds((self._total - done) / rate)} left")
         self._write(", ".join(parts + ([note] if note else [])))
 
@@ -71,8 +97,7 @@ class PlainReporter:
 class BarReporter:
     """Draw a bar on a terminal; arguments as for `PlainReporter`."""
 
-    def __init__(self, title: str, total: int | None, *, unit: str = "steps"):
-        del unit
+    def __init__(self, title: str, total: int | None, *, unit: str = "steps", start: int = 0):
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -81,8 +106,9 @@ class BarReporter:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
+        self._unit, self._pace = unit, Pace(total, start=start, clock=time.monotonic)
         self._progress = Progress(*columns, console=Console(file=sys.stderr))
-        self._task = self._progress.add_task(title, total=total, note="", rate="")
+        self._task = self._progress.add_task(title, total=total, completed=start, note="", rate="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -96,12 +122,18 @@ class BarReporter:
 
     def update(self, done: int, note: str = "") -> None:
         """Move the bar."""
-        speed = self._progress.tasks[0].speed
-        self._progress.update(self._task, completed=done, note=note, rate=f"{speed:.3g}/s" if speed else "")
+        rate = self._pace.rate(done)
+        shown = f"{format_rate(rate)} {self._unit}/s" if rate > 0 else self._unit
+        self._progress.update(self._task, completed=done, note=note, rate=shown)
 
 
 def reporter(
-    title: str, total: int | None, *, unit: str = "steps", write: Callable[[str], None] | None = None
+    title: str,
+    total: int | None,
+    *,
+    unit: str = "steps",
+    start: int = 0,
+    write: Callable[[str], None] | None = None,
 ) -> PlainReporter | BarReporter:
     """Make the reporter that fits where the output goes: a bar on a terminal, else plain lines.
 
@@ -109,16 +141,23 @@ def reporter(
       title: what is being done.
       total: units of work; None if unknown.
       unit: name of a unit, plural.
+      start: units that were done before, by a run that is resumed.
       write: prints a plain line; None prints to standard output.
     """
     if sys.stderr.isatty():
-        return BarReporter(title, total, unit=unit)
-    return PlainReporter(title, total, unit=unit, write=write)
+        return BarReporter(title, total, unit=unit, start=start)
+    return PlainReporter(title, total, unit=unit, start=start, write=write)
 
 
 def to_stderr(line: str) -> None:
     """Print a line beside the results, for commands whose standard output is read by programs."""
     print(line, file=sys.stderr, flush=True)
+
+
+def format_rate(rate: float) -> str:
+    """Write a rate with three digits, without an exponent: 0.0123, 7.45, 12300."""
+    rounded = float(f"{rate:.3g}")
+    return f"{rounded:.{max(0, 2 - math.floor(math.log10(rounded)))}f}"
 
 
 def format_seconds(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """The frozen pytrees that cross folders.
 
-Letters: B batch, K candidates (null block included), L tokens, M masked positions, S answer spans.
+Letters: B batch, K candidates (null block included), L tokens, M masked positions, S answer spans,
+R blocks of a beam, D embedding.
 Leading axes are written `...` where any number of them is allowed. Arrays are NumPy on the host and
 jax.Array inside a step; both fit the same fields.
 """
@@ -79,7 +80,16 @@ class QuestionBatch:
     answer_starts: Array  # int32 [B, K, S], token positions in the body
     answer_stops: Array  # int32 [B, K, S], inclusive last token
     answer_mask: Array  # bool [B, K, S]; False on padding
-    has_answer: Array  # bool [B, K]; the answer string stands in the block, whatever its width
+
+
+@struct.dataclass
+class Beam:
+    """The blocks a question's retriever is judged by: the K that are read, then further ones, R in all."""
+
+    has_answer: Array  # bool [B, R]; the answer string stands in the block, whatever its width
+    is_valid: Array  # bool [B, R]; False on padding: probability 0
+    embeddings: Array | None = None  # float32 [B, R, D], rows of the index; None: the scores are given
+    scores: Array | None = None  # float32 [B, R], of a retriever that is not trained; None: they are computed
 
 
 @struct.dataclass

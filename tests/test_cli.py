@@ -1,13 +1,16 @@
 """The command line: help, errors, and every use of a run, through `main`."""
 
 import json
+import os
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 
 from realm_jax.cli import COMMANDS, main
+from realm_jax.errors import RefreshError
 from tests.tiny_run import TinyRuns
 
 
@@ -64,6 +67,20 @@ def test_the_examples_of_the_help_are_accepted_arguments(name, capsys, tmp_path,
         assert f"realm_jax {name}: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_no_type_of_the_program(name, capsys):
+    """What may be left out is no {None}, and what happens then is said in words."""
+    shown = help_of(name, capsys)
+    assert "None" not in shown.split("examples:\n")[0]
+
+
+def test_embed_has_no_choice_about_what_it_does(capsys):
+    with pytest.raises(SystemExit) as ending:
+        main(["embed", "run", "--fresh-index"])
+    assert ending.value.code == 2
+    assert "fresh" in capsys.readouterr().err
+
+
 def test_wrong_arguments_end_with_2_and_no_traceback(capsys):
     with pytest.raises(SystemExit) as ending:
         main(["ict", "--workdir", "x", "--ict.stepps", "3"])
@@ -89,6 +106,8 @@ def test_broken_rules_are_one_message_on_standard_error(tiny_runs: TinyRuns, tmp
         (["export", qa, "--out", nowhere], "architecture"),
         (["import", str(tmp_path), "--workdir", nowhere], "config.json"),
         (["finetune", "--workdir", nowhere, "--experiment", nowhere], "Python file"),
+        (["finetune", "--workdir", nowhere, "--start-from", str(tmp_path)], "--start-from names"),
+        (["ict", "--workdir", nowhere], "--corpus"),
         (["vocabulary", "--out", nowhere], "trained on texts"),
         (["prepare", nowhere, "--out", nowhere, "--vocab-size", "100"], "source"),
     ):
@@ -97,6 +116,59 @@ def test_broken_rules_are_one_message_on_standard_error(tiny_runs: TinyRuns, tmp
         assert message in shown.err and shown.err.startswith(f"realm_jax {words[0]}: ")
         assert "Traceback" not in shown.err
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_ctrl_c_ends_with_one_line(monkeypatch, capsys):
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("realm_jax.commands.text.prepare_corpus", interrupted)
+    assert main(["prepare", "a.jsonl", "--out", "b", "--vocab-size", "100"]) == 130
+    assert capsys.readouterr().err == "realm_jax prepare: interrupted\n"
+
+
+def test_a_failure_of_the_refresher_is_shown_with_its_own_traceback(monkeypatch, tmp_path, capsys):
+    def embed_the_seventh_block(*arguments, **settings):
+        raise OSError("the disk is full")
+
+    def run(*arguments, **settings):
+        try:
+            embed_the_seventh_block()
+        except OSError as error:
+            raise RefreshError("a refresh must succeed", got="it did not", remedy="See above.") from error
+
+    monkeypatch.setattr("realm_jax.runs.realm.run_realm", run)
+    assert main(["pretrain", "--workdir", str(tmp_path)]) == 2
+    shown = capsys.readouterr().err
+    assert "in embed_the_seventh_block" in shown and "OSError: the disk is full" in shown
+    assert shown.endswith("realm_jax pretrain: a refresh must succeed, but got it did not. See above.\n")
+
+
+def test_all_bad_records_are_named_in_a_file(tiny_runs: TinyRuns, tmp_path, capsys):
+    """Among them one in a file whose name is no text."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    for i in range(25):
+        (folder / f"{i:02}.txt").write_bytes(b"\xff")
+    (folder / "good.txt").write_bytes(b"A text.")
+    Path(os.fsdecode(bytes(folder) + b"/\xff.txt")).write_bytes(b"A text.")
+    out = tmp_path / "corpus"
+    assert main(["prepare", str(folder), "--out", str(out), "--tokenizer", str(tiny_runs.corpus)]) == 0
+    shown = capsys.readouterr().out
+    assert "26 invalid_utf8" in shown and "00.txt:1: invalid_utf8" in shown
+    assert f"and 6 more, all in {out}/bad_records.jsonl" in shown
+    rows = [json.loads(line) for line in (out / "bad_records.jsonl").read_text().splitlines()]
+    assert len(rows) == 26 and os.fsencode(rows[-1]["file"]).endswith(b"/\xff.txt")
+
+
+def test_questions_that_are_left_out_are_named(tiny_runs: TinyRuns, tmp_path, capsys):
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text(tiny_runs.questions.read_text() + json.dumps({"question": "who?"}) + "\n")
+    words = ["evaluate", str(tiny_runs.qa), "--questions", str(asked), "--retriever", "bm25", "--ks", "1"]
+    assert main([*words, "--reader", "False", "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr()
+    assert "12 questions (1 left out)" in " ".join(shown.out.split())
+    assert "asked.jsonl:13: missing_field" in shown.err
 
 
 def test_a_question_set_without_answers_is_refused(tiny_runs: TinyRuns, tmp_path, capsys):
@@ -143,7 +215,8 @@ def test_masks_are_filled_and_blocks_retrieved(tiny_runs: TinyRuns, capsys):
     assert main(["retrieve", str(tiny_runs.realm), "Peru", "--k", "2", "--json"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert main(["retrieve", str(tiny_runs.realm), "Peru", "--retriever", "bm25"]) == 0
-    assert "Lima" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "Lima" in shown.out and "DEBUG" not in shown.err
 
 
 def test_json_on_standard_output_stays_clean_while_an_index_is_built(tiny_runs: TinyRuns, tmp_path, capsys):

@@ -7,17 +7,22 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from realm_jax.commands.parsing import parse
+from realm_jax.commands.parsing import OptionalInt, OptionalPath, parse
 from realm_jax.data.prepare import prepare as prepare_corpus
 from realm_jax.data.records import Document, Fields, parse_document
 from realm_jax.data.sources import Source, open_source
+from realm_jax.data.writer import BAD_RECORDS
 from realm_jax.errors import CorpusError
 from realm_jax.text.tokenizer import Tokenizer, train_vocabulary
 
 Sources = Annotated[
     Positional[tuple[str, ...]],
     arg(
-        metavar="SOURCE ...", help=".jsonl or .jsonl.gz files, folders of .txt files, tfds:name/config:split"
+        metavar="SOURCE ...",
+        help=".jsonl or .jsonl.gz: a JSON object a line, a document each; a folder: its .txt files, those in "
+        "subfolders too, titled by file name; tfds:name/config:split: a TFDS dataset on disk in ArrayRecord "
+        "format. Several make one corpus.",
+        help_behavior_hint="(at least one)",
     ),
 ]
 
@@ -43,30 +48,32 @@ class Vocabulary:
     size: int = 8000  # wordpieces, special tokens included; fewer if the texts are small
     min_frequency: int = 2  # times a pair of pieces must occur to be joined, and a character to be kept
     fields: FieldNames = field(default_factory=FieldNames)
-    tfds_dir: Path | None = None  # where TFDS keeps its datasets; None: its own default
+    tfds_dir: OptionalPath = None  # where TFDS keeps its datasets (default: where TFDS does)
 
 
 @dataclass(frozen=True)
 class Prepare:
     """Cut documents into blocks, tokenise them once, tag salient spans, write a prepared corpus.
 
-    A bad record is counted by reason and reported with file and line. The folder appears when it is complete.
+    Blocks are filled greedily with whole sentences. A bad record (broken JSON, invalid UTF-8, a missing or
+    empty field) is left out, counted by reason, and named with file and line: the first ones here, all in
+    bad_records.jsonl in the folder. The folder appears when it is complete.
     """
 
     sources: Sources
     out: Path  # folder to write; must not exist, unless --overwrite
-    # vocab.txt, or folder of a prepared corpus or an import whose vocabulary is shared
-    tokenizer: Path | None = None
-    vocab_size: int | None = None  # instead of --tokenizer: wordpieces of a vocabulary trained on the sources
+    # vocab.txt, or a folder that holds one (prepared corpus, run); needed unless a size is given
+    tokenizer: OptionalPath = None
+    vocab_size: OptionalInt = None  # instead of --tokenizer: size of a vocabulary trained on the sources
     max_block_tokens: int = 288  # wordpieces of a block, the closing [SEP] included
     title_tokens: int = 24  # wordpieces of a title, [CLS] and [SEP] included; longer titles lose their end
-    tagger: str = "rules"  # tagger of salient spans
-    splitter: str = "rules"  # splitter of sentences
+    tagger: str = "rules"  # of salient spans; rules: dates, names, numbers; dates: dates alone
+    splitter: str = "rules"  # of sentences; rules: at stops and blank lines; lines: at line ends
     fields: FieldNames = field(default_factory=FieldNames)
-    workers: int | None = None  # processes; None: one a core
+    workers: OptionalInt = None  # processes (default: one a core)
     strict: bool = False  # stop at the first bad record instead of leaving it out
     overwrite: bool = False  # replace the corpus of that name
-    tfds_dir: Path | None = None  # where TFDS keeps its datasets; None: its own default
+    tfds_dir: OptionalPath = None  # where TFDS keeps its datasets (default: where TFDS does)
 
 
 def vocabulary(arguments: Sequence[str], *, prog: str) -> None:
@@ -134,6 +141,9 @@ def prepare(arguments: Sequence[str], *, prog: str) -> None:
         print(f"left out: {', '.join(f'{n} {reason}' for reason, n in report.bad_counts.items())}")
         for bad in report.bad_records:
             print(f"  {bad}")
+        more = sum(report.bad_counts.values()) - len(report.bad_records)
+        if more:
+            print(f"  and {more} more, all in {report.path / BAD_RECORDS}")
 
 
 class _Texts:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from tyro.conf import arg
 
-from realm_jax.commands.parsing import parse
+from realm_jax.commands.parsing import OptionalInt, OptionalPath, parse
 from realm_jax.config import Config, from_json
 from realm_jax.errors import ConfigError
 
@@ -20,14 +20,20 @@ Options = TypeVar("Options", bound="Ict")
 
 @dataclass(frozen=True)
 class Ict:
-    """Warm the retriever up by the inverse cloze task: find the block a sentence was cut from."""
+    """Warm the retriever up by the inverse cloze task: find the block a sentence was cut from.
+
+    Needs --corpus. Of the phases' options below, ict.* are those of this one. The run folder gets
+    checkpoints/, config.json (every value), metrics.jsonl and tensorboard/. Ctrl-C saves; the same command
+    resumes.
+    """
 
     workdir: Path  # folder of the run; a run that is there is resumed
-    # Python file whose config() returns a Config; None: the values of --start-from, or the defaults
-    experiment: Path | None = None
-    # folder of a run, or of an import, to take parameters from; None: fresh ones
-    start_from: Path | None = None
-    stop_after: int | None = None  # stop when this many steps are done, schedule unchanged; resume later
+    # Python file whose config() returns a Config (default: the values of --start-from, if any)
+    experiment: OptionalPath = None
+    # folder of a run, or of an import, to take parameters from (default: fresh ones)
+    start_from: OptionalPath = None
+    # stop when this many steps are done, schedule unchanged; resume later (default: run to the end)
+    stop_after: OptionalInt = None
     trace_steps: int = 0  # record this many steps with the profiler, in WORKDIR/trace
     config: Annotated[Config, arg(name="")] = field(default_factory=Config)
 
@@ -37,17 +43,31 @@ class Read(Ict):
     """Warm the knowledge-augmented encoder up: fill in masked facts that only a retrieved block tells.
 
     Facts are swapped for others of their kind, in text and blocks alike, so that knowing them does not help.
+    Starts from a run of ict. Of the phases' options below, read.* are those of this one, with index.*. The
+    run folder gets checkpoints/, index/, config.json (every value), metrics.jsonl and tensorboard/. Ctrl-C
+    saves; the same command resumes.
     """
 
 
 @dataclass(frozen=True)
 class Pretrain(Ict):
-    """Pre-train retriever and encoder together on masked text, the index refreshed meanwhile (REALM)."""
+    """Pre-train retriever and encoder together on masked text, the index refreshed meanwhile (REALM).
+
+    Starts from a run of read, or of ict. Of the phases' options below, realm.* are those of this one, with
+    index.* and refresh.*. The run folder gets checkpoints/, index/, config.json (every value),
+    metrics.jsonl and tensorboard/. Ctrl-C saves; the same command resumes.
+    """
 
 
 @dataclass(frozen=True)
 class Finetune(Ict):
-    """Fine-tune span reader and query embedder on questions with answers, against a fixed index."""
+    """Fine-tune span reader and query embedder on questions with answers, against a fixed index.
+
+    Needs --train-questions, JSON lines with "question" and "answers" (a list of texts); answers are learned
+    as spans of the blocks found. Starts from a run of pretrain. Of the phases' options below, qa.* are
+    those of this one, with index.*. The run folder gets checkpoints/, index/, config.json (every value),
+    metrics.jsonl and tensorboard/. Ctrl-C saves; the same command resumes.
+    """
 
 
 def ict(arguments: Sequence[str], *, prog: str) -> None:
@@ -58,7 +78,7 @@ def ict(arguments: Sequence[str], *, prog: str) -> None:
         prog=prog,
         examples="""
         realm_jax ict --workdir runs/ict --corpus corpora/wiki --ict.steps 3000 --ict.batch-size 64
-        realm_jax ict --workdir runs/ict --experiment experiments/quickstart/config.py --seed 1
+        realm_jax ict --workdir runs/ict --experiment experiments/wiki_nq_mini.py --seed 1
         """,
     )
     from realm_jax.runs.ict import run_ict
@@ -139,13 +159,27 @@ def base_config(experiment: Path | None, start_from: Path | None) -> Config | No
     """Choose the values to start from: the experiment's, else those of the run before, else None.
 
     Raises:
-      ConfigError: the experiment is no Python file whose `config()` returns a Config.
+      ConfigError: the experiment is no Python file whose `config()` returns a Config, or there is no run to
+        start from.
     """
     if experiment is not None:
         return load_experiment(experiment)
-    if start_from is not None and (start_from / CONFIG_FILE).is_file():
+    if start_from is None:
+        return None
+    if not (start_from / CONFIG_FILE).is_file():
+        raise ConfigError(
+            f"--start-from names the folder of a run, which holds a {CONFIG_FILE}",
+            got=str(start_from),
+            remedy="Check the path.",
+        )
+    try:
         return from_json((start_from / CONFIG_FILE).read_text(encoding="utf-8"))
-    return None
+    except ValueError as error:
+        raise ConfigError(
+            f"the {CONFIG_FILE} of a run is JSON",
+            got=f"{start_from / CONFIG_FILE} ({error})",
+            remedy="Give an experiment with --experiment, or another run.",
+        ) from error
 
 
 def load_experiment(path: Path) -> Config:
@@ -181,6 +215,11 @@ def changes(value: Any, default: Any, *, where: str = "") -> list[tuple[str, Any
 
 
 def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) -> None:
+    if options.start_from is not None and options.config.corpus:
+        from realm_jax.data.corpus import Corpus
+        from realm_jax.runs.setup import check_run_vocabulary
+
+        check_run_vocabulary(options.start_from, Corpus.open(options.config.corpus))
     print(f"{options.workdir}: values that differ from the defaults (all of them: {CONFIG_FILE})")
     for name, value in changes(options.config, Config()):
         print(f"  {name} = {json.dumps(value)}")

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from realm_jax.commands.parsing import parse
+from realm_jax.commands.parsing import OptionalBool, OptionalInt, OptionalPath, OptionalText, parse
 from realm_jax.errors import ConfigError
 
 RetrieverName = Literal["model", "bm25", "null"]
+OptionalRetriever = Annotated[RetrieverName | None, arg(metavar="{model,bm25,null}", help_behavior_hint="")]
+SHOWN_BAD_RECORDS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,9 +21,15 @@ class Opened:
     """What every use of a run can choose."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN", help="folder of a run")]
-    # prepared corpus to search, of the run's vocabulary; None: the one in the run's config
-    corpus: Path | None = None
-    step: int | None = None  # checkpoint to use, by its step; None: the newest
+    # prepared corpus to search, of the run's vocabulary (default: the one in the run's config)
+    corpus: OptionalPath = None
+    step: OptionalInt = None  # checkpoint to use, by its step (default: the newest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Searched(Opened):
+    """What every search can choose."""
+
     fresh_index: bool = False  # embed the corpus anew if the index is older than the parameters
 
 
@@ -35,55 +43,72 @@ class Embed(Opened):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Opened):
+class Evaluate(Searched):
     """Evaluate a run: exact match, recall@k, the reader's upper bound, retrieval utility.
+
+    exact_match: the answer given is right, after normalisation.
+    reader_upper_bound: an answer stands in one of the blocks that were read.
+    recall@k: an answer stands in one of the k best blocks.
+    gold_recall@k: one of the k best blocks is of a document named in "gold_passage_ids".
+    retrieval_utility: what the blocks add to the log-likelihood of a masked token, in nats.
 
     Means come with 95% bootstrap intervals, over all questions and by source. Prints a table and writes
     evaluation.json and predictions.jsonl.
     """
 
-    # .jsonl with "question", "answers", if any "id", "source", "is_regex", "gold_passage_ids"; dev: the run's
-    questions: str | None = None
-    out: Path | None = None  # folder to write to; None: <run>/evaluation-<retriever>
-    retriever: RetrieverName = "model"  # model: the run's own; bm25: lexical; null: no block (closed book)
+    # .jsonl with "question", "answers", if any "id", "source", "is_regex", "gold_passage_ids"; or dev, the
+    # set named in the run's config
+    questions: OptionalText = None
+    out: OptionalPath = None  # folder to write to (default: RUN/evaluation-RETRIEVER)
+    # model: the run's embedder; bm25: lexical; null: no block, closed book (default: as in fine-tuning)
+    retriever: OptionalRetriever = None
     ks: tuple[int, ...] = (1, 5, 10, 20, 50, 100)  # k of recall@k, blocks
-    reader: bool | None = None  # answer the questions too; None: if the run was fine-tuned
-    candidates: int | None = None  # blocks read a question; None: as in fine-tuning
+    reader: OptionalBool = None  # answer the questions too (default: if the run was fine-tuned)
+    candidates: OptionalInt = None  # blocks read a question (default: as in fine-tuning)
     utility_batches: int = 0  # batches of masked sentences for retrieval utility and fill accuracy
-    masked_text: Path | None = None  # prepared corpus these come from; None: the text of pre-training
+    masked_text: OptionalPath = None  # prepared corpus these come from (default: the text of pre-training)
     masker: Literal["salient", "random_span", "uniform"] = "salient"  # how they are masked
     batch_size: int = 8  # rows read at once; the results do not depend on it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ask(Opened):
-    """Answer questions, and show the blocks each answer was looked for in, with their p(z|x)."""
+class Ask(Searched):
+    """Answer questions, and show the blocks each answer was looked for in.
+
+    Shows the best answer and its probability; of every block read, p(z|x) (its probability among these), the
+    score by which it was found, the best answer in it and that answer's probability. Needs a fine-tuned run.
+    """
 
     # without any, they are read from standard input, one a line
-    question: Annotated[Positional[tuple[str, ...]], arg(metavar="QUESTION ...")] = ()
-    retriever: RetrieverName = "model"  # model: the run's own; bm25: lexical; null: no block (closed book)
-    candidates: int | None = None  # blocks read; None: as in fine-tuning
+    question: Annotated[
+        Positional[tuple[str, ...]], arg(metavar="[QUESTION ...]", help_behavior_hint="")
+    ] = ()
+    # model: the run's embedder; bm25: lexical; null: no block, closed book (default: as in fine-tuning)
+    retriever: OptionalRetriever = None
+    candidates: OptionalInt = None  # blocks read (default: as in fine-tuning)
     json: bool = False  # print JSON lines
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fill(Opened):
+class Fill(Searched):
     """Fill in the [MASK]s of a sentence: without a block, with each retrieved block, and marginalised.
 
-    Shows the most probable wordpieces and their probability, and p(y|z,x) of a filler given as --target.
+    Shows the most probable wordpieces and their probability, and p(y|z,x) of a filler given as --target: with
+    the null block (no document), with each retrieved block, and weighted by p(z|x) over all of them. Needs a
+    run of pretrain.
     """
 
     sentence: Annotated[Positional[str], arg(metavar="SENTENCE", help="text with [MASK]s")]
-    target: str | None = None  # filler to give the probability of; one [MASK] stretches to its wordpieces
+    target: OptionalText = None  # filler to give the probability of; one [MASK] stretches to its wordpieces
     top: int = 5  # wordpieces shown a mask
-    candidates: int | None = None  # blocks, the null block included; None: as in pre-training
+    candidates: OptionalInt = None  # blocks, the null block included (default: as in pre-training)
     retriever: RetrieverName = "model"  # model: the run's own; bm25: lexical; null: the null block alone
     json: bool = False  # print JSON
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retrieve(Opened):
-    """Search a corpus for any text."""
+class Retrieve(Searched):
+    """Search a corpus for any text, with the retriever of a run."""
 
     text: Annotated[Positional[str], arg(metavar="TEXT", help="question, sentence, name")]
     k: int = 5  # blocks
@@ -102,9 +127,7 @@ def embed(arguments: Sequence[str], *, prog: str) -> None:
         realm_jax embed runs/realm --corpus corpora/wiki_edited
         """,
     )
-    from dataclasses import replace
-
-    run = _open(replace(options, fresh_index=True), batch_size=1)
+    run = _open(options, fresh_index=True, batch_size=1)
     version = run.version
     print(f"{run.folder}: index version {version.version}, {len(version.embeddings)} blocks")
 
@@ -126,12 +149,16 @@ def evaluate(arguments: Sequence[str], *, prog: str) -> None:
     from realm_jax.data.questions import Questions
     from realm_jax.inspect.evaluate import evaluate_run, write_evaluation
     from realm_jax.inspect.tables import evaluation_table, show
+    from realm_jax.progress import to_stderr
 
-    run = _open(options, batch_size=options.batch_size)
+    run = _open(options, fresh_index=options.fresh_index, batch_size=options.batch_size)
     path = run.config.dev_questions if options.questions == "dev" else options.questions
+    questions = Questions.load(path) if path is not None else None
+    for bad in questions.bad_records[:SHOWN_BAD_RECORDS] if questions else ():
+        to_stderr(f"left out: {bad}")
     evaluation = evaluate_run(
         run,
-        Questions.load(path) if path is not None else None,
+        questions,
         retriever=options.retriever,
         ks=options.ks,
         read=options.reader,
@@ -140,7 +167,7 @@ def evaluate(arguments: Sequence[str], *, prog: str) -> None:
         masked_text=Corpus.open(options.masked_text) if options.masked_text else None,
         masker=options.masker,
     )
-    out = options.out or options.run / f"evaluation-{options.retriever}"
+    out = options.out or options.run / f"evaluation-{evaluation.facts['retriever']}"
     write_evaluation(evaluation, out)
     show(evaluation_table(evaluation))
     print(f"written to {out}")
@@ -165,7 +192,7 @@ def ask(arguments: Sequence[str], *, prog: str) -> None:
     from realm_jax.inspect.tables import answer_view, show
 
     questions = options.question or tuple(line.strip() for line in sys.stdin if line.strip())
-    run = _open(options, batch_size=min(8, max(1, len(questions))))
+    run = _open(options, fresh_index=options.fresh_index, batch_size=min(8, max(1, len(questions))))
     answers = answer_questions(run, questions, retriever=options.retriever, candidates=options.candidates)
     for answer in answers:
         if options.json:
@@ -188,7 +215,7 @@ def fill(arguments: Sequence[str], *, prog: str) -> None:
     from realm_jax.inspect.fill import fill_masks
     from realm_jax.inspect.tables import filled_view, show
 
-    run = _open(options, batch_size=1)
+    run = _open(options, fresh_index=options.fresh_index, batch_size=1)
     filled = fill_masks(
         run,
         options.sentence,
@@ -219,7 +246,7 @@ def retrieve(arguments: Sequence[str], *, prog: str) -> None:
 
     if not options.text.strip():
         raise ConfigError("a search needs a text", got="none", remedy="Write it behind the run.")
-    run = _open(options, batch_size=1)
+    run = _open(options, fresh_index=options.fresh_index, batch_size=1)
     found = search(run, options.text, retriever=options.retriever, k=options.k)
     if options.json:
         for score, block_id, text in found:
@@ -229,7 +256,7 @@ def retrieve(arguments: Sequence[str], *, prog: str) -> None:
         show(search_view(found))
 
 
-def _open(options: Opened, *, batch_size: int) -> Any:
+def _open(options: Opened, *, fresh_index: bool, batch_size: int) -> Any:
     from realm_jax.inspect.loaded import open_run
 
     return open_run(
@@ -237,7 +264,7 @@ def _open(options: Opened, *, batch_size: int) -> Any:
         corpus=options.corpus,
         batch_size=batch_size,
         step=options.step,
-        fresh_index=options.fresh_index,
+        fresh_index=fresh_index,
     )
 
 

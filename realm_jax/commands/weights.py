@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from tyro.conf import Positional, arg
 
-from realm_jax.commands.parsing import parse
+from realm_jax.commands.parsing import OptionalBool, OptionalInt, OptionalPath, parse
 
 Architecture = Literal[
     "RealmEmbedder",
@@ -30,11 +30,13 @@ class Import:
 
     checkpoint: Annotated[Positional[str], arg(metavar="CHECKPOINT", help="folder, or name on the model hub")]
     workdir: Path  # run folder to write; must not hold a run
-    # what stands for a row in a BERT's embedder; None: what the folder says
-    pooling: Literal["pooler", "cls", "mean"] | None = None
-    normalize: bool | None = None  # embeddings of length 1; None: what the folder says
+    # what stands for a row in a BERT's embedder (default: what the folder says)
+    pooling: Annotated[
+        Literal["pooler", "cls", "mean"] | None, arg(metavar="{pooler,cls,mean}", help_behavior_hint="")
+    ] = None
+    normalize: OptionalBool = None  # embeddings of length 1 (default: what the folder says)
     # prepared corpus to search; of an open-QA model: its blocks in order, their embeddings become the index
-    corpus: Path | None = None
+    corpus: OptionalPath = None
     seed: int = 0  # of the heads that stay fresh
 
 
@@ -44,10 +46,17 @@ class Export:
 
     run: Annotated[Positional[Path], arg(metavar="RUN", help="folder of a run")]
     out: Path  # folder to create; must not exist, or be empty
-    # public class to write it as; None: the layout of the import the run folder is
-    architecture: Architecture | None = None
-    corpus: Path | None = None  # its block embeddings go into RealmForOpenQA; None: the run's corpus
-    step: int | None = None  # checkpoint to use, by its step; None: the newest
+    architecture: Annotated[
+        Architecture | None,
+        arg(
+            metavar="CLASS",
+            help=f"public class to write it as, one of {', '.join(get_args(Architecture))} "
+            "(default: the layout of the import the run folder is)",
+            help_behavior_hint="",
+        ),
+    ] = None
+    corpus: OptionalPath = None  # its block embeddings go into RealmForOpenQA (default: the run's corpus)
+    step: OptionalInt = None  # checkpoint to use, by its step (default: the newest)
 
 
 def import_(arguments: Sequence[str], *, prog: str) -> None:

@@ -42,14 +42,22 @@ class Corpus:
           CorpusError: it is no prepared corpus, of another format, or its files have other sizes than
             its manifest says.
         """
+        if not str(path):
+            raise CorpusError(
+                "This needs a prepared corpus to search",
+                got="no name of one",
+                remedy="Name its folder, such as with --corpus; prepare writes one.",
+            )
         path = Path(path)
         try:
             manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+            if not isinstance(manifest, dict) or "content_hash" not in manifest:
+                raise ValueError(f"its {MANIFEST} is that of something else")
         except (OSError, ValueError) as error:
             raise CorpusError(
                 f"A prepared corpus is a folder with a {MANIFEST}",
                 got=f"{path} ({error})",
-                remedy="Write it with prepare.",
+                remedy="Check the path, or write it with prepare.",
             ) from error
         if manifest.get("format") != FORMAT:
             raise CorpusError(

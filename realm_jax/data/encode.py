@@ -1,6 +1,7 @@
 """Records to token arrays, a chunk at a time. No jax: worker processes import this."""
 
 import os
+import signal
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -214,7 +215,8 @@ _worker: dict[str, object] = {}
 
 
 def start_worker(vocabulary: Sequence[str], settings: dict[str, object]) -> None:
-    """Set up a worker process: its tokenizer is built once, and keeps to one core."""
+    """Set up a worker process: its tokenizer is built once, and keeps to one core; Ctrl-C is the parent's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _worker.update(settings, words=WordCache(Tokenizer(vocabulary)))
 

@@ -1,6 +1,7 @@
 """Raw text to a prepared corpus, streaming and on all cores."""
 
 import itertools
+import math
 import multiprocessing
 import os
 from collections import Counter, deque
@@ -70,7 +71,8 @@ def prepare(
       splitter: name of the sentence splitter.
       fields: names of the fields of a record.
       workers: processes; as many as this process may use cores if None; 1 works in this process.
-      strict: stop at the first bad record; otherwise bad records are counted and left out.
+      strict: stop at the first bad record; otherwise bad records are counted, left out, and named in
+        `bad_records.jsonl` in the corpus's folder.
       overwrite: replace a prepared corpus of that name.
       tfds_dir: where TFDS keeps its datasets.
       progress: told the kilobytes of input that are done (the examples, for TFDS); if None, a bar or lines.
@@ -106,16 +108,17 @@ def prepare(
     if not opened:
         raise ConfigError("prepare needs a source", got="none", remedy="Name a file, folder or dataset.")
     per_unit = 1000.0 if all(source.unit == "bytes" for source in opened) else 1.0
-    total = int(sum(source.total for source in opened) / per_unit)
-    default = reporter("prepare", total, unit="kB" if per_unit == 1000 else "examples")
+    total = math.ceil(sum(source.total for source in opened) / per_unit)
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     shown: list[BadRecord] = []
     with ExitStack() as stack:
         writer = stack.enter_context(CorpusWriter(Path(out), overwrite=overwrite))
+        vocabulary = _tokenizer(tokenizer, vocab_size, opened, fields=fields, strict=strict)
+        unit = "kB" if per_unit == 1000 else "examples"
+        default = reporter("prepare", total, unit=unit)
         if progress is None:
             stack.enter_context(default)
-        vocabulary = _tokenizer(tokenizer, vocab_size, opened, fields=fields, strict=strict)
         told = progress or default
         chunks = _chunks(_records(opened), records_max=CHUNK_RECORDS, size=CHUNK_BYTES)
         for chunk in _encoded(chunks, vocabulary, settings, workers=workers or _cores()):

@@ -1,7 +1,7 @@
 """Open-domain question sets, and where their answers stand in blocks."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ import numpy as np
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.records import BadRecord, RawRecord, parse_json, text_field
-from realm_jax.data.sources import JsonLines
+from realm_jax.data.sources import open_source
 from realm_jax.data.stream import Stream, build_stream
 from realm_jax.errors import CorpusError
 from realm_jax.text.answers import span_starts
@@ -40,24 +40,31 @@ class Questions(Sequence[Question]):
     bad_records: tuple[BadRecord, ...]
 
     @classmethod
-    def load(cls, path: str | Path, *, strict: bool = False) -> "Questions":
-        """Read {"question", "answers", optional "id", "is_regex", "gold_passage_ids", "source"} by line.
+    def load(
+        cls, source: str | Path, *, strict: bool = False, tfds_dir: str | Path | None = None
+    ) -> "Questions":
+        """Read {"question", "answers", optional "id", "is_regex", "gold_passage_ids", "source"} one by one.
 
         Args:
-          path: .jsonl or .jsonl.gz.
+          source: .jsonl or .jsonl.gz, or "tfds:name/config:split", such as
+            "tfds:natural_questions_open:validation"; `parse_question` says what other names are known.
           strict: stop at the first bad record; otherwise they are counted and left out.
+          tfds_dir: where TFDS keeps its datasets; its own default if None.
 
         Raises:
-          CorpusError: the file cannot be read, holds no question, or, with `strict`, a record is bad.
+          CorpusError: the set cannot be read, holds no question, or, with `strict`, a record is bad.
         """
-        path = Path(path)
-        if not path.is_file():
+        if not str(source).startswith("tfds:") and not Path(source).is_file():
             raise CorpusError(
-                "A question set is a .jsonl or .jsonl.gz file", got=str(path), remedy="Check the path."
+                "A question set is a .jsonl or .jsonl.gz file, or tfds:name:split",
+                got=str(source) or "no name of one",
+                remedy="Check the path."
+                if str(source)
+                else "Name one: --train-questions in training, --questions in evaluation.",
             )
         items: list[Question] = []
         bad: list[BadRecord] = []
-        for raw in JsonLines(path).records():
+        for raw in open_source(source, tfds_dir=tfds_dir).records():
             parsed = parse_question(raw)
             if isinstance(parsed, Question):
                 items.append(parsed)
@@ -68,7 +75,7 @@ class Questions(Sequence[Question]):
         if not items:
             raise CorpusError(
                 "A question set holds questions",
-                got=str(bad[0]) if bad else f"none in {path}",
+                got=str(bad[0]) if bad else f"none in {source}",
                 remedy="Check the file.",
             )
         return cls(tuple(items), dict(Counter(record.reason for record in bad)), tuple(bad))
@@ -81,7 +88,11 @@ class Questions(Sequence[Question]):
 
 
 def parse_question(raw: RawRecord) -> Question | BadRecord:
-    """Turn a record into a question, or say what is wrong with it."""
+    """Turn a record into a question, or say what is wrong with it.
+
+    Beside our own field names those of TFDS datasets are known: the answers may be in `answer`
+    (natural_questions_open) or in its `aliases` (trivia_qa), or in `text` of `answers` (squad).
+    """
     value = parse_json(raw)
     if isinstance(value, BadRecord):
         return value
@@ -90,27 +101,54 @@ def parse_question(raw: RawRecord) -> Question | BadRecord:
         return question
     if not question.strip():
         return BadRecord(raw.file, raw.line, "empty_text", "question is blank")
-    answers = value.get("answers")
-    if answers is None:
-        return BadRecord(raw.file, raw.line, "missing_field", "no 'answers'")
-    if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
-        return BadRecord(raw.file, raw.line, "wrong_type", "answers is not a list of text")
+    answers = _answers(raw, value)
+    if isinstance(answers, BadRecord):
+        return answers
     answers = [answer for answer in answers if answer.strip()]
     if not answers:
         return BadRecord(raw.file, raw.line, "empty_text", "no answer")
-    gold, is_regex = value.get("gold_passage_ids", []), value.get("is_regex", False)
+    gold, is_regex = _listed(value.get("gold_passage_ids", [])), value.get("is_regex", False)
     if not isinstance(gold, list) or not isinstance(is_regex, bool):
         return BadRecord(
             raw.file, raw.line, "wrong_type", "gold_passage_ids is not a list, or is_regex not true or false"
         )
     return Question(
-        str(value.get("id", f"{raw.file}:{raw.line}")),
+        _plain(value.get("id", value.get("question_id", f"{raw.file}:{raw.line}"))),
         question,
         tuple(answers),
         is_regex,
-        tuple(str(i) for i in gold),
-        str(value.get("source", "")),
+        tuple(_plain(i) for i in gold),
+        _plain(value.get("source", "")),
     )
+
+
+def _answers(raw: RawRecord, value: Mapping[str, Any]) -> list[str] | BadRecord:
+    """Return the answers of a record, each of them text."""
+    answers = value.get("answers", value.get("answer"))
+    if isinstance(answers, Mapping):
+        answers = answers.get("aliases", answers.get("text"))
+    if answers is None:
+        return BadRecord(raw.file, raw.line, "missing_field", "no 'answers'")
+    answers = _listed(answers)
+    if not isinstance(answers, list):
+        return BadRecord(raw.file, raw.line, "wrong_type", "answers is not a list of text")
+    texts = []
+    for answer in answers:
+        text = text_field(raw, {"answers": answer}, "answers")
+        if isinstance(text, BadRecord):
+            return text
+        texts.append(text)
+    return texts
+
+
+def _listed(value: Any) -> Any:
+    """Return an array, as TFDS gives them, as a list; anything else as it is."""
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
+def _plain(value: Any) -> str:
+    """Return an id or a name as text; TFDS gives text as bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 class QuestionRows(NamedTuple):

@@ -36,7 +36,8 @@ class BadRecord(NamedTuple):
     detail: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason} ({self.detail})"
+        text = f"{self.file}:{self.line}: {self.reason} ({self.detail})"
+        return text.encode("utf-8", "backslashreplace").decode()  # a file may have a name that is no text
 
     def error(self) -> CorpusError:
         """Return the exception that strict reading raises."""
@@ -77,7 +78,7 @@ def text_field(raw: RawRecord, value: Mapping[str, Any], name: str) -> str | Bad
     content = value[name]
     try:
         if isinstance(content, bytes):
-            return content.decode("utf-8")
+            return content.decode("utf-8-sig")  # some editors put a mark before the text
         if isinstance(content, str):
             content.encode("utf-8")  # JSON can spell half a surrogate pair, which is no text
             return content

@@ -3,6 +3,7 @@
 import gzip
 import importlib
 import io
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,7 +41,7 @@ class JsonLines:
                 for line, data in enumerate(io.BufferedReader(stream, 1 << 20), start=1):  # type: ignore[arg-type]
                     if data.strip():
                         yield RawRecord(self.name, line, data, float(file.tell()))
-            except (EOFError, OSError) as error:
+            except (EOFError, OSError, zlib.error) as error:
                 raise CorpusError(
                     "An input file can be read to its end",
                     got=f"{self.name}:{line + 1} ({error})",
@@ -55,7 +56,7 @@ class TextFolder:
 
     def __init__(self, path: Path):
         self.name = str(path)
-        self._files = sorted(path.rglob("*.txt"))
+        self._files = sorted(file for file in path.rglob("*.txt") if file.is_file())
         if not self._files:
             raise CorpusError(
                 "A folder given as a source holds .txt files",
@@ -67,7 +68,14 @@ class TextFolder:
     def records(self) -> Iterator[RawRecord]:
         position = 0.0
         for file in self._files:
-            data = file.read_bytes()
+            try:
+                data = file.read_bytes()
+            except OSError as error:
+                raise CorpusError(
+                    "Every .txt file of a folder can be read",
+                    got=f"{file} ({error.strerror})",
+                    remedy="Make it readable, or move it out of the folder.",
+                ) from error
             position += len(data)
             fields = {"title": file.stem, "text": data, "id": file.relative_to(self.name).as_posix()}
             yield RawRecord(str(file), 1, fields, position)

@@ -15,7 +15,7 @@ from realm_jax.errors import CorpusError
 from realm_jax.text.tokenizer import Tokenizer
 
 FORMAT = 1
-MANIFEST, VOCABULARY = "manifest.json", "vocab.txt"
+MANIFEST, VOCABULARY, BAD_RECORDS = "manifest.json", "vocab.txt", "bad_records.jsonl"
 # Raw arrays; their shapes and dtypes are in the manifest.
 ROW_ARRAYS = ("titles", "title_lengths", "bodies", "body_lengths", "sentences", "spans", "uids")
 OFFSET_ARRAYS = ("sentence_offsets", "span_offsets", "text_offsets")
@@ -49,7 +49,14 @@ class CorpusWriter:
 
     def __enter__(self) -> "CorpusWriter":
         shutil.rmtree(self._aside, ignore_errors=True)
-        self._aside.mkdir(parents=True)
+        try:
+            self._aside.mkdir(parents=True)
+        except OSError as error:
+            raise CorpusError(
+                "prepare writes beside the folder it will make",
+                got=f"{self._out.parent}, where it cannot ({error.strerror})",
+                remedy="Choose a folder that can be written to.",
+            ) from error
         for name in (*ROW_ARRAYS, *OFFSET_ARRAYS, "texts"):
             self._files[name] = (self._aside / f"{name}.bin").open("wb")
             self._hashes[name] = hashlib.sha256()
@@ -65,13 +72,16 @@ class CorpusWriter:
         shutil.rmtree(self._aside, ignore_errors=True)
 
     def add(self, chunk: EncodedChunk) -> None:
-        """Append the blocks of a chunk."""
+        """Append the blocks of a chunk, and name the records that were left out."""
         for name in ROW_ARRAYS:
             self._append(name, getattr(chunk, name))
         self._append_ends("sentence_offsets", chunk.sentence_counts)
         self._append_ends("span_offsets", chunk.span_counts)
         self._append_ends("text_offsets", chunk.text_lengths.ravel())
         self._write("texts", chunk.texts)
+        if chunk.bad:
+            with (self._aside / BAD_RECORDS).open("a", encoding="ascii") as file:
+                file.writelines(json.dumps(bad._asdict()) + "\n" for bad in chunk.bad)
 
     def finish(self, tokenizer: Tokenizer, manifest: dict[str, Any]) -> dict[str, Any]:
         """Write vocabulary and manifest, and give the folder its name.

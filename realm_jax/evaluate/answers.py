@@ -7,7 +7,7 @@ import numpy as np
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.questions import Question
-from realm_jax.text.answers import exact_match, has_answer_words, words
+from realm_jax.text.answers import exact_match, has_answer_words, matching_spans, words
 from realm_jax.text.regex import RegexMatcher
 from realm_jax.types import NO_BLOCK
 
@@ -25,6 +25,32 @@ def is_correct(prediction: str, question: Question, *, matcher: RegexMatcher) ->
     if question.is_regex:
         return matcher.match(prediction, question.answers)
     return exact_match(prediction, question.answers)
+
+
+def is_readable(
+    text: str, offsets: np.ndarray, question: Question, *, max_width: int, matcher: RegexMatcher
+) -> bool:
+    """Say whether a reader that chooses a span of a body could be right.
+
+    Args:
+      text: the body.
+      offsets: int `[n, 2]`, characters [start, stop) of the tokens the reader sees.
+      question: what is asked.
+      max_width: widest span, tokens.
+      matcher: runs regular expressions.
+    """
+    if question.is_regex:
+        hits = np.array(matcher.search(text, question.answers), np.int64).reshape(-1, 2)
+        first = np.searchsorted(offsets[:, 0], hits[:, 0])
+        last = np.searchsorted(offsets[:, 0], hits[:, 1]) - 1
+        spans = np.stack([first, last], axis=1)
+    else:
+        spans = matching_spans(text, offsets, question.answers)
+    return any(
+        is_correct(text[offsets[i, 0] : offsets[j, 1]], question, matcher=matcher)
+        for i, j in spans.tolist()
+        if i <= j < min(i + max_width, len(offsets))
+    )
 
 
 def answer_ranks(

@@ -10,6 +10,7 @@ import numpy as np
 from realm_jax.errors import IndexFault, RecallError
 from realm_jax.index.exact import ExactIndex
 from realm_jax.index.protocol import Index
+from realm_jax.index.retriever import seen_before
 
 FORMAT = 1
 ROWS_AT_ONCE = 1 << 18  # of the truth search: it must not put a large index on the trainer's device
@@ -45,7 +46,11 @@ class IndexManifest:
             values = json.loads(text)
             if values["format"] != FORMAT:
                 raise ValueError(f"format {values['format']}")
-            return cls(**values)
+            manifest = cls(**values)
+            for name in ("version", "count", "dimension", "recall", "recall_k"):
+                if isinstance(value := values[name], bool) or not isinstance(value, int | float):
+                    raise ValueError(f"{name} {value!r}")
+            return manifest
         except (ValueError, KeyError, TypeError) as error:
             raise IndexFault(
                 f"an index manifest is JSON of format {FORMAT}",
@@ -71,9 +76,8 @@ def measure_recall(index: Index, embeddings: np.ndarray, queries: np.ndarray, *,
     # The ids are judged by their true scores, each once: an engine's own scores may be approximate.
     ids = index.search(queries, k).block_ids
     scores = np.einsum("qd,qkd->qk", queries, embeddings[np.maximum(ids, 0)])
-    repeated = np.tril(ids[:, :, None] == ids[:, None, :], k=-1).any(axis=2)
     tolerance = 1e-5 * np.maximum(1.0, np.abs(kth))
-    return float(((scores >= kth - tolerance) & (ids >= 0) & ~repeated).mean())
+    return float(((scores >= kth - tolerance) & (ids >= 0) & ~seen_before(ids)).mean())
 
 
 def _best_scores(embeddings: np.ndarray, queries: np.ndarray, *, k: int) -> np.ndarray:
@@ -86,14 +90,14 @@ def _best_scores(embeddings: np.ndarray, queries: np.ndarray, *, k: int) -> np.n
 
 
 def check_recall(recall: float, *, k: int, floor: float, engine: str) -> None:
-    """Refuse an index below its recall floor.
+    """Refuse an index below its recall floor, when it is built and whenever it is opened.
 
     Raises:
       RecallError: it finds too little.
     """
-    if recall < floor:
+    if not recall >= floor:  # a NaN is no recall
         raise RecallError(
             f"the {engine} index must reach recall@{k} of {floor} against exact search",
             got=f"{recall:.3f}",
-            remedy="Use the engine `exact`, search more leaves, or lower index.recall_floor knowingly.",
+            remedy="Use the engine `exact`, or lower index.recall_floor knowingly.",
         )

@@ -40,6 +40,22 @@ def settings_for(count: int) -> ScannSettings:
     return ScannSettings(leaves=leaves, leaves_to_search=max(10, leaves // 10), reorder=200)
 
 
+def leaves_for(count: int, k: int) -> int | None:
+    """Say how many leaves hold enough blocks for k results to be a choice: ten times as many.
+
+    Args:
+      count: N.
+      k: results, for instance a beam of thousands.
+
+    Returns:
+      A number of leaves; None without a tree.
+    """
+    settings = settings_for(count)
+    if settings.leaves == 0:
+        return None
+    return min(settings.leaves, max(settings.leaves_to_search, math.ceil(10 * k * settings.leaves / count)))
+
+
 class ScannIndex:
     """Search with ScaNN; made by `build_scann` or `load_scann`.
 
@@ -63,7 +79,10 @@ class ScannIndex:
         if not most or not len(queries):  # ScaNN refuses both
             return Search(scores=scores, block_ids=block_ids)
         ids, found = self._searcher.search_batched(
-            queries, final_num_neighbors=most, pre_reorder_num_neighbors=max(2 * most, 200)
+            queries,
+            final_num_neighbors=most,
+            pre_reorder_num_neighbors=max(2 * most, 200),
+            leaves_to_search=leaves_for(self._count, most),
         )
         # A leaf short of blocks gives fewer results, marked by NaN.
         real = ~np.isnan(found)

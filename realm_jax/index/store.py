@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from realm_jax.errors import IndexFault
 from realm_jax.index.engines import ENGINES
-from realm_jax.index.manifest import IndexManifest
+from realm_jax.index.manifest import IndexManifest, check_recall
 from realm_jax.index.protocol import Index, Storage
 
 MANIFEST = "manifest.json"
@@ -58,7 +58,7 @@ def publish(root: Path, embeddings: np.ndarray, index: Index, manifest: IndexMan
 
 
 def open_version(
-    root: Path, version: int, *, corpus_hash: str, mesh: Mesh | None = None
+    root: Path, version: int, *, corpus_hash: str, recall_floor: float = 0.0, mesh: Mesh | None = None
 ) -> tuple[Index, np.ndarray, IndexManifest]:
     """Open a version.
 
@@ -66,6 +66,7 @@ def open_version(
       root: folder of the versions.
       version: training step of its parameters.
       corpus_hash: content hash of the corpus it will be used with.
+      recall_floor: recall below which it is refused, as measured when it was built.
       mesh: devices an engine on the device is split over; None: the default device.
 
     Returns:
@@ -73,6 +74,7 @@ def open_version(
 
     Raises:
       IndexFault: it is missing, damaged, of an unknown engine, or of another corpus.
+      RecallError: it finds too little.
     """
     target = version_folder(root, version)
     folder = target if target.exists() else _replaced(target)
@@ -95,6 +97,7 @@ def open_version(
             got=manifest.engine,
             remedy="Build the index again, or use the version of this package that wrote it.",
         )
+    check_recall(manifest.recall, k=manifest.recall_k, floor=recall_floor, engine=manifest.engine)
     embeddings = _map_embeddings(folder / EMBEDDINGS, shape=(manifest.count, manifest.dimension))
     storage = Storage(mesh, manifest.settings.get("storage", "float32"))
     return ENGINES[manifest.engine].load(embeddings, folder, storage), embeddings, manifest

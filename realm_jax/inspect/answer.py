@@ -44,7 +44,7 @@ def answer_questions(
     run: LoadedRun,
     questions: Sequence[str],
     *,
-    retriever: RetrieverName = "model",
+    retriever: RetrieverName | None = None,
     candidates: int | None = None,
     found: Search | None = None,
 ) -> list[Answer]:
@@ -54,7 +54,7 @@ def answer_questions(
       run: a fine-tuned run.
       questions: n of them.
       retriever: where blocks come from: `model`, `bm25`, or `null` for the null block alone, in which no
-        answer can stand.
+        answer can stand; None takes the one the run was fine-tuned with.
       candidates: blocks read for each question; None reads as many as in training.
       found: search results `[n, k]`, if they are there already.
 
@@ -72,7 +72,8 @@ def answer_questions(
     if count < 1:
         raise ConfigError("at least 1 block is read", got=count, remedy="5 is usual.")
     if found is None:
-        found = search(run, questions, retriever=retriever, k=count + run.config.index.extra)
+        k = count + run.config.index.extra
+        found = search(run, questions, retriever=retriever or run.own_retriever, k=k)
     rows = text_rows(run, questions)
     answers: list[Answer] = []
     for numbers, real in run.batches(len(questions)):

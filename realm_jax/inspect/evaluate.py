@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,18 @@ import numpy as np
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.questions import Question, Questions
 from realm_jax.errors import ConfigError
-from realm_jax.evaluate.answers import NOT_FOUND, answer_ranks, gold_ranks, is_correct, recall_at
+from realm_jax.evaluate.answers import (
+    NOT_FOUND,
+    answer_ranks,
+    gold_ranks,
+    is_correct,
+    is_readable,
+    recall_at,
+)
 from realm_jax.evaluate.tally import Tally, table_json, tally_by_source
 from realm_jax.inspect.answer import Answer, answer_questions, require_reader
 from realm_jax.inspect.loaded import LoadedRun
-from realm_jax.inspect.retrieve import RetrieverName, search
+from realm_jax.inspect.retrieve import RetrieverName, search, text_rows
 from realm_jax.inspect.utility import masked_utility
 from realm_jax.progress import reporter, to_stderr
 from realm_jax.text.regex import RegexMatcher
@@ -25,6 +33,7 @@ from realm_jax.types import Search
 KS = (1, 5, 10, 20, 50, 100)
 EVALUATION_FILE, PREDICTIONS_FILE = "evaluation.json", "predictions.jsonl"
 SEARCHED_AT_ONCE = 512  # questions between two lines of progress
+CACHED_BLOCKS = 20_000  # tokenised again for their offsets
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,7 @@ def evaluate_run(
     run: LoadedRun,
     questions: Questions | None,
     *,
-    retriever: RetrieverName = "model",
+    retriever: RetrieverName | None = None,
     ks: Sequence[int] = KS,
     read: bool | None = None,
     candidates: int | None = None,
@@ -64,7 +73,8 @@ def evaluate_run(
     Args:
       run: the run.
       questions: the set; None measures retrieval utility alone.
-      retriever: `model`, `bm25`, or `null` (closed book: the null block alone).
+      retriever: `model`, `bm25`, or `null` (closed book: the null block alone); None takes the one
+        the run was fine-tuned with.
       ks: for recall@k, by answer string in the body, and by gold block where the set names any.
       read: answer the questions too; None does so if the run was fine-tuned.
       candidates: blocks read; None reads as many as in training.
@@ -87,14 +97,23 @@ def evaluate_run(
     reads = run.phase == "qa" if read is None else read
     if reads:
         require_reader(run)
+    retriever = retriever or run.own_retriever
     facts = _facts(run) | {"retriever": retriever}
     table: Mapping[str, Mapping[str, Tally]] = {}
     predictions: Sequence[Mapping[str, Any]] = ()
     started = time.monotonic()
     if questions is not None:
-        table, predictions = _questions(
-            run, questions, retriever=retriever, ks=ks, reads=reads, candidates=candidates
-        )
+        with RegexMatcher() as matcher:
+            table, predictions = _questions(
+                run,
+                questions,
+                retriever=retriever,
+                ks=ks,
+                reads=reads,
+                candidates=candidates,
+                matcher=matcher,
+            )
+            facts |= {"patterns_given_up": matcher.timeouts}
         facts |= {
             "questions": len(questions),
             "questions_left_out": questions.bad_counts,
@@ -145,6 +164,7 @@ def _questions(
     ks: Sequence[int],
     reads: bool,
     candidates: int | None,
+    matcher: RegexMatcher,
 ) -> tuple[dict[str, dict[str, Tally]], list[dict[str, Any]]]:
     """Search, read and judge; returns the table and a record for each question."""
     read_count = (candidates or run.config.qa.candidates) if reads else 0
@@ -155,16 +175,14 @@ def _questions(
         k=max(*ks, read_count + run.config.index.extra),
     )
     columns: dict[str, np.ndarray] = {}
-    with RegexMatcher() as matcher:
-        answers = _read_all(run, questions, found, count=read_count, retriever=retriever) if reads else []
-        right = [is_correct(a.text, q, matcher=matcher) for a, q in zip(answers, questions, strict=False)]
-        ranks = answer_ranks(run.corpus, found.block_ids[:, : max(ks)], questions, matcher=matcher)
-        golds = gold_ranks(run.corpus, found.block_ids[:, : max(ks)], questions)
-        if reads:
-            columns["exact_match"] = np.array(right, np.float64)
-            columns["reader_upper_bound"] = recall_at(
-                _read_ranks(run, answers, questions, matcher), read_count
-            )
+    answers = _read_all(run, questions, found, count=read_count, retriever=retriever) if reads else []
+    right = [is_correct(a.text, q, matcher=matcher) for a, q in zip(answers, questions, strict=False)]
+    ranks = answer_ranks(run.corpus, found.block_ids[:, : max(ks)], questions, matcher=matcher)
+    golds = gold_ranks(run.corpus, found.block_ids[:, : max(ks)], questions)
+    readable = _readable(run, answers, questions, matcher)
+    if reads:
+        columns["exact_match"] = np.array(right, np.float64)
+        columns["reader_upper_bound"] = np.array(readable, np.float64)
     if retriever != "null":
         has_gold = np.array([bool(question.gold_passage_ids) for question in questions])
         columns |= {f"recall@{k}": recall_at(ranks, k) for k in ks}
@@ -182,7 +200,7 @@ def _questions(
             "gold_rank": int(golds[n]) if golds[n] != NOT_FOUND else None,
         }
         if reads:
-            record |= _prediction(answers[n]) | {"correct": right[n]}
+            record |= _prediction(answers[n]) | {"correct": right[n], "readable": readable[n]}
         else:
             ids = [block_id for block_id in found.block_ids[n, :shown].tolist() if block_id >= 0]
             scores = found.scores[n, : len(ids)].astype(float).tolist()
@@ -206,15 +224,24 @@ def _prediction(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _read_ranks(
+def _readable(
     run: LoadedRun, answers: Sequence[Answer], questions: Sequence[Question], matcher: RegexMatcher
-) -> np.ndarray:
-    """Find the first block that was read and holds an answer."""
-    width = max((len(answer.evidence) for answer in answers), default=0)
-    block_ids = np.full((len(answers), max(width, 1)), -1, np.int64)
-    for n, answer in enumerate(answers):
-        block_ids[n, : len(answer.evidence)] = [one.block_id for one in answer.evidence]
-    return answer_ranks(run.corpus, block_ids, questions, matcher=matcher)
+) -> list[bool]:
+    """Say of each question whether some span of the blocks that were read would have been right."""
+    if not answers:
+        return []
+    lengths = text_rows(run, [answer.question for answer in answers]).length
+    encode = lru_cache(CACHED_BLOCKS)(partial(run.corpus.tokenizer.encode, special_tokens=False))
+    width = run.models.reader.max_span_width
+
+    def readable(answer: Answer, question: Question, length: int) -> bool:
+        seen = run.config.shapes.joint_length - length - 1  # body tokens behind the question, before [SEP]
+        return any(
+            is_readable(one.text, encode(one.text).offsets[:seen], question, max_width=width, matcher=matcher)
+            for one in answer.evidence
+        )
+
+    return [readable(*row) for row in zip(answers, questions, lengths.tolist(), strict=True)]
 
 
 def _search_all(run: LoadedRun, texts: Sequence[str], *, retriever: RetrieverName, k: int) -> Search:

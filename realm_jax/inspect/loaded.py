@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import numpy as np
 from realm_jax.config import Config, from_dict
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import CheckpointError
-from realm_jax.evaluate.lexical import LexicalIndex
+from realm_jax.index.lexical import LexicalIndex
 from realm_jax.index.manifest import IndexManifest
 from realm_jax.index.protocol import Storage
 from realm_jax.index.store import MANIFEST, version_folder, versions
@@ -29,7 +30,7 @@ from realm_jax.runs.live_index import (
     build_version,
     load_version,
 )
-from realm_jax.runs.setup import models_of, resolve
+from realm_jax.runs.setup import check_run_vocabulary, models_of, resolve
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.steps import reader_spans, retrieval_scores
 from realm_jax.types import Array, Candidates, MaskedBatch, Params, QuestionBatch, Rows
@@ -59,12 +60,18 @@ class LoadedRun:
     fresh_index: bool
     own_corpus: bool  # the corpus is the one the config names
 
+    @property
+    def own_retriever(self) -> Literal["model", "bm25"]:
+        """Where the blocks came from that the run was fine-tuned on."""
+        return self.config.qa.retriever if self.phase == "qa" else "model"
+
     @cached_property
     def version(self) -> IndexVersion:
         """The index over the corpus."""
         root, version = find_version(self)
         if version is not None:
-            return load_version(root, version, corpus=self.corpus)
+            floor = self.config.index.recall_floor
+            return load_version(root, version, corpus=self.corpus, recall_floor=floor)
         return build_index(self, root)
 
     @cached_property
@@ -145,6 +152,7 @@ def open_run(
             remedy="Name a prepared corpus with --corpus.",
         )
     opened = Corpus.open(path)
+    check_run_vocabulary(folder, opened)
     config = resolve(config, opened)
     found = checkpoints.latest() if step is None else step
     assert found is not None  # restoring the record has made sure
@@ -176,7 +184,8 @@ def find_version(run: LoadedRun) -> tuple[Path, int | None]:
     """
     root = run.folder / INDEX_FOLDER
     foreign = run.folder / f"{INDEX_FOLDER}-{run.corpus.content_hash[:12]}"
-    fixed = run.phase in ("read", "qa")  # phases that do not train the block embedder
+    # Phases that do not train the block embedder.
+    fixed = run.phase == "read" or (run.phase == "qa" and not run.config.qa.end_to_end)
     wanted = [run.step]
     if run.recorded_version is not None and (fixed or not run.fresh_index):
         wanted.append(run.recorded_version)
@@ -230,7 +239,6 @@ def _read_spans(
         answer_starts=none,
         answer_stops=none,
         answer_mask=none > 0,
-        has_answer=jnp.zeros_like(candidates.is_valid),
     )
     scores, _ = reader_spans(params, None, batch, candidates, models=models, joint_length=joint_length)
     log_prob = span_log_prob(span_scores=scores, relevance=relevance, is_valid=candidates.is_valid)

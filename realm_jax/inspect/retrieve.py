@@ -8,7 +8,7 @@ import numpy as np
 
 from realm_jax.data.corpus import BlockText
 from realm_jax.errors import ConfigError
-from realm_jax.index.retriever import retrieve_candidates
+from realm_jax.index.retriever import choose_blocks, retrieve_candidates
 from realm_jax.inspect.loaded import LoadedRun
 from realm_jax.text.packing import framed, pack_rows
 from realm_jax.types import NO_BLOCK, Candidates, Rows, Search
@@ -81,19 +81,14 @@ def read_candidates(run: LoadedRun, found: Search, *, count: int) -> tuple[Candi
       count: K.
 
     Returns:
-      Candidates `[B, K]` and their scores float32 `[B, K]`, 0 where a candidate is not valid. A row for which
+      Candidates `[B, K]` and their scores float32 `[B, K]`, 0 where a candidate is no block. A row for which
       nothing was found reads the null block.
     """
     origin = np.full(len(found.block_ids), NO_BLOCK, np.int32)
-    candidates = retrieve_candidates(found, run.corpus, candidates=count, origin=origin, null_block=False)
-    chosen = candidates.block_ids
-    same = (chosen[:, :, None] == found.block_ids[:, None, :]) & (chosen[:, :, None] != NO_BLOCK)
-    scores = np.where(same, found.scores[:, None, :], -np.inf).max(axis=2)
-    empty = ~candidates.is_valid.any(axis=1)
-    is_null, is_valid = np.array(candidates.is_null), np.array(candidates.is_valid)
-    is_null[empty, 0] = is_valid[empty, 0] = True
-    scores = np.where(np.isfinite(scores), scores, 0.0).astype(np.float32)
-    return Candidates(candidates.block_ids, candidates.blocks, is_null, is_valid), scores
+    kept = choose_blocks(found, run.corpus.duplicate_of, count=count, origin=origin)
+    candidates = retrieve_candidates(kept, run.corpus, candidates=count, origin=origin, null_block=False)
+    scores = np.where(np.isfinite(kept.scores), kept.scores, 0.0).astype(np.float32)
+    return candidates, scores
 
 
 def retrieve(

@@ -15,29 +15,60 @@ from realm_jax.types import NO_BLOCK
 
 NATS = ("retrieval_utility", "best_block_utility", "log_likelihood", "null_log_likelihood")
 SHOWN_CHARACTERS = 300  # of a block
+SOURCES_ABREAST = 5  # columns of means with intervals that a terminal has room for
+METRICS_ABREAST = 8  # columns of means
 
 
 def evaluation_table(evaluation: Evaluation) -> RenderableType:
-    """Show metrics in rows and sources in columns, means with their 95% intervals."""
+    """Show metrics in rows, means with their 95% intervals, and sources in columns.
+
+    More sources than fit side by side get a table of their own, a row a source, with the means alone.
+    """
     facts = evaluation.facts
     parts: list[RenderableType] = []
     title = f"{facts['run']} ({facts['phase']}, step {facts['step']}), retriever {facts['retriever']}"
     if facts.get("index_staleness_steps"):
         title += f", index {facts['index_staleness_steps']} steps old"
     if evaluation.table:
-        table = Table(title=Text(f"{title}, {facts['questions']} questions"), title_justify="left")
+        left_out = sum(facts.get("questions_left_out", {}).values())
+        asked = f"{facts['questions']} questions" + (f" ({left_out} left out)" if left_out else "")
+        table = Table(title=Text(f"{title}, {asked}"), title_justify="left")
         table.add_column("")
-        for row in evaluation.table:
+        many = len(evaluation.table) > SOURCES_ABREAST
+        shown = {"all": evaluation.table["all"]} if many else evaluation.table
+        for row in shown:
             table.add_column(Text(row), justify="right")
         for name in evaluation.table["all"]:
-            cells = (_cell(name, row.get(name)) for row in evaluation.table.values())
-            table.add_row(name, *cells)
-        counts = (str(max((t.count for t in row.values()), default=0)) for row in evaluation.table.values())
-        table.add_row("questions", *counts, style="dim")
+            table.add_row(name, *(_cell(name, row.get(name)) for row in shown.values()))
+        table.add_row("questions", *(str(_questions(row)) for row in shown.values()), style="dim")
         parts.append(table)
+        if many:
+            parts += _source_tables(evaluation.table)
     if evaluation.utility:
         parts.append(_utility_table(evaluation.utility, title=f"{title}, masked sentences"))
     return Group(*parts)
+
+
+def _source_tables(rows: Mapping[str, Mapping[str, Tally]]) -> list[RenderableType]:
+    """Show a row a source, means in per cent; the metrics in as many tables as they need."""
+    names = list(rows["all"])
+    parts: list[RenderableType] = []
+    for first in range(0, len(names), METRICS_ABREAST):
+        table = Table(title="by source, means", title_justify="left")
+        table.add_column("")
+        table.add_column("questions", justify="right", style="dim")
+        chosen = names[first : first + METRICS_ABREAST]
+        for name in chosen:
+            table.add_column(name.replace("_", "\n").replace("@", "\n@"), justify="right")
+        for source, row in rows.items():
+            means = (f"{100 * row[name].mean:.1f}" if name in row else "" for name in chosen)
+            table.add_row(Text(source), str(_questions(row)), *means)
+        parts.append(table)
+    return parts
+
+
+def _questions(row: Mapping[str, Tally]) -> int:
+    return max((tally.count for tally in row.values()), default=0)
 
 
 def answer_view(answer: Answer) -> RenderableType:
@@ -127,7 +158,7 @@ def _probability(value: float | None) -> str:
 
 
 def _guesses(guesses: tuple[tuple[Guess, ...], ...]) -> Text:
-    return Text("\n".join(" ".join(f"{word} {p:.2f}" for word, p in mask) for mask in guesses))
+    return Text("\n".join(" ".join(f"{word} {_probability(p)}" for word, p in mask) for mask in guesses))
 
 
 def _around(text: str, wanted: str) -> Text:

@@ -7,12 +7,11 @@ from huggingface_hub import snapshot_download
 
 from realm_jax.errors import CheckpointError
 
-# Everything an import reads, and nothing that runs.
+# Everything an import reads, and nothing that runs. Weights in torch's format only where there are no others.
 WANTED = [
     "config.json",
     "*.safetensors",
     "model.safetensors.index.json",
-    "pytorch_model.bin",
     "vocab.txt",
     "tokenizer_config.json",
     "modules.json",
@@ -20,6 +19,7 @@ WANTED = [
     "*_Transformer/*",
     "block_records.npy",
 ]
+TORCH_WEIGHTS = "pytorch_model.bin"
 
 
 def checkpoint_folder(name: str, *, download: Callable[..., str] = snapshot_download) -> Path:
@@ -36,9 +36,12 @@ def checkpoint_folder(name: str, *, download: Callable[..., str] = snapshot_down
     if folder.is_dir():
         return folder
     try:
-        return Path(download(name, allow_patterns=WANTED))
-    except (OSError, ValueError, RuntimeError) as error:  # no network, no such model, no valid name
-        reason = next(iter(str(error).splitlines()), "no reason given")
+        fetched = Path(download(name, allow_patterns=WANTED))
+        if not any(fetched.rglob("*.safetensors")):
+            fetched = Path(download(name, allow_patterns=[*WANTED, TORCH_WEIGHTS]))
+        return fetched
+    except Exception as error:  # no network, no such model, no valid name: these have no common base
+        reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
         raise CheckpointError(
             "a checkpoint must be a local folder or a model on the hub",
             got=f"{name!r} ({type(error).__name__}: {reason})",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from realm_jax.errors import IndexFault, RefreshError
@@ -27,7 +28,7 @@ class Snapshot:
     """The parameters a refresh embeds with."""
 
     step: int
-    params: Params  # NumPy arrays
+    params: Params  # arrays of its own, on the device or on the host
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,20 @@ class Adopted(Generic[Built]):
     version: int  # step of its snapshot
     value: Built
     seconds: float  # from snapshot to adoption
+
+
+@jax.jit
+def _copied(params: Params) -> Params:
+    return jax.tree.map(jnp.copy, params)
+
+
+def copy_of(params: Params) -> Params:
+    """Copy parameters, because the step that follows reuses the buffers of its state.
+
+    Arrays on a device are copied there: the copy is queued behind the step that computes them and before the
+    one that reuses them, and nobody waits for it. They stay there, since the worker embeds with them there.
+    """
+    return _copied(jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.array(leaf), params))
 
 
 class Refresher(Generic[Built]):
@@ -76,7 +91,8 @@ class Refresher(Generic[Built]):
 
         Args:
           step: steps done.
-          params: what the build needs, with the current values; copied if a refresh starts.
+          params: what the build needs, with the current values; copied if a refresh starts, those on a device
+          without waiting until they are computed.
 
         Returns:
           A new index, or None.
@@ -87,8 +103,7 @@ class Refresher(Generic[Built]):
         adopted = self._adopt(step)
         if self._every and step % self._every == 0:
             if self._snapshot is None:
-                # A copy: the step that follows reuses the buffers of its state.
-                self.resume(Snapshot(step, jax.tree.map(lambda leaf: np.array(leaf), params)))
+                self.resume(Snapshot(step, copy_of(params)))
                 if adopted is None and self._lag is None:
                     adopted = self._adopt(step)  # an inline worker is done already
             else:

@@ -1,4 +1,4 @@
-"""Who does the work of a refresh: the caller itself, or one background thread."""
+"""Who does the work of a refresh, or makes the next inputs: the caller itself, or one background thread."""
 
 import threading
 from collections.abc import Callable
@@ -52,10 +52,11 @@ class ThreadWorker:
 
     Args:
       join_seconds: how long `close` waits for a job that was asked to stop.
+      name: of the thread.
     """
 
-    def __init__(self, *, join_seconds: float = 60.0):
-        self._join_seconds = join_seconds
+    def __init__(self, *, join_seconds: float = 60.0, name: str = "refresher"):
+        self._join_seconds, self._name = join_seconds, name
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._future: Future[Any] | None = None
@@ -67,7 +68,7 @@ class ThreadWorker:
         self._future = Future()
         # A daemon: a job that hangs must not keep the process from ending.
         self._thread = threading.Thread(
-            target=_run, args=(job, self._stop.is_set, self._future), name="refresher", daemon=True
+            target=_run, args=(job, self._stop.is_set, self._future), name=self._name, daemon=True
         )
         self._thread.start()
         return self._future

@@ -10,12 +10,13 @@ from jax.sharding import Mesh
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.protocol import Index
 from realm_jax.index.retriever import retrieve_candidates
-from realm_jax.mesh import in_order, split_rows
+from realm_jax.mesh import batch_shards, in_order, split_rows
 from realm_jax.models.build import Models
 from realm_jax.ops.rows import single
 from realm_jax.train.sharding import gather, param_shardings
 from realm_jax.types import Array, Candidates, Params, Rows
 
+Timed = Callable[[], AbstractContextManager[None]]  # a context whose seconds are noted
 EmbedQueries = Callable[[Params, Rows], Array]  # (parameters, rows [B, L]) -> float32 [B, D]
 
 
@@ -24,12 +25,23 @@ def query_embedder(models: Models, mesh: Mesh | None = None) -> EmbedQueries:
     if mesh is None:
         return jax.jit(lambda params, rows: models.embed_query(params, single(rows)))
     shapes = jax.eval_shape(models.init, jax.random.key(0))
-    program = jax.jit(
-        lambda params, rows: models.embed_query(gather(params, mesh=mesh), single(rows)),
-        in_shardings=(param_shardings(mesh, shapes), split_rows(mesh)),
-        out_shardings=split_rows(mesh),
+    program = in_order(
+        jax.jit(
+            lambda params, rows: models.embed_query(gather(params, mesh=mesh), single(rows)),
+            in_shardings=(param_shardings(mesh, shapes), split_rows(mesh)),
+            out_shardings=split_rows(mesh),
+        )
     )
-    return in_order(program)
+
+    def embed(params: Params, rows: Rows) -> Array:
+        count = rows.ids.shape[0]
+        short = -count % batch_shards(mesh)
+        if not short:
+            return program(params, rows)
+        filled = jax.tree.map(lambda leaf: np.concatenate([leaf, np.repeat(leaf[:1], short, axis=0)]), rows)
+        return np.asarray(program(params, filled))[:count]
+
+    return embed
 
 
 class CandidateSearch:
@@ -52,7 +64,7 @@ class CandidateSearch:
         candidates: int,
         extra: int,
         null_block: bool,
-        timed: Callable[[], AbstractContextManager[None]] = nullcontext,
+        timed: Timed = nullcontext,
     ):
         self._timed = timed
         self._embed, self._corpus = embed, corpus

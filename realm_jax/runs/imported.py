@@ -18,7 +18,7 @@ from realm_jax.models.pretrained import VOCABULARY, Pretrained
 from realm_jax.models.sidecar import LAYOUT, load_sidecar, save_sidecar
 from realm_jax.models.warm_start import warm_start
 from realm_jax.runs.live_index import INDEX_FOLDER, publish_version
-from realm_jax.runs.setup import models_of, resolve, save_config
+from realm_jax.runs.setup import check_run_vocabulary, models_of, resolve, save_config
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.state import create_state
 from realm_jax.types import Params
@@ -57,6 +57,8 @@ def save_imported(
     config = imported_config(pretrained, name=workdir.name)
     if corpus is not None:
         config = resolve(replace(config, corpus=str(corpus.path)), corpus)
+        if pretrained.vocabulary is not None:
+            check_run_vocabulary(pretrained.vocabulary.parent, corpus)
     params = jax.jit(models_of(config).init)(jax.random.key(seed))
     params, fresh = warm_start(params, pretrained.params)
     save_config(config, workdir)

@@ -158,9 +158,13 @@ def publish_version(
     return IndexVersion(version, index, embeddings)
 
 
-def load_version(root: Path, version: int, *, corpus: Corpus, mesh: Mesh | None = None) -> IndexVersion:
+def load_version(
+    root: Path, version: int, *, corpus: Corpus, recall_floor: float = 0.0, mesh: Mesh | None = None
+) -> IndexVersion:
     """Open a published version; see `open_version`."""
-    index, embeddings, _ = open_version(root, version, corpus_hash=corpus.content_hash, mesh=mesh)
+    index, embeddings, _ = open_version(
+        root, version, corpus_hash=corpus.content_hash, recall_floor=recall_floor, mesh=mesh
+    )
     return IndexVersion(version, index, np.asarray(embeddings))
 
 

@@ -12,10 +12,10 @@ import jax
 from jax.sharding import Mesh
 
 from realm_jax.config import Config, PhaseConfig, to_dict
-from realm_jax.data.stream import Stream
 from realm_jax.errors import CheckpointError
 from realm_jax.loop import Hook, StopOnSignal, train
 from realm_jax.progress import Reporter, reporter
+from realm_jax.runs.ahead import Batches
 from realm_jax.runs.setup import save_config
 from realm_jax.runs.speed import Spent, peak_of_run
 from realm_jax.runs.trace import TraceHook
@@ -119,7 +119,7 @@ class Phase:
     settings: PhaseConfig
     loss: Callable[..., tuple[jax.Array, Metrics]]
     learning_rates: Mapping[str, float]
-    stream: Stream
+    stream: Batches
     inputs: Callable[[int, Params, Any], tuple]
     hooks: Sequence[Hook] = ()
     flops: int = 0
@@ -209,7 +209,7 @@ def run_phase(
     )
     last = settings.steps if stop_at is None else min(settings.steps, stop_at)
     writer = MetricsWriter(workdir)
-    with reporter(phase.name, last) as progress, StopOnSignal() as should_stop:
+    with reporter(phase.name, last, start=int(state.step)) as progress, StopOnSignal() as should_stop:
         log = LogHook(
             every=settings.log_every,
             last=last,

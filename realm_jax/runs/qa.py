@@ -1,7 +1,6 @@
-"""Open-domain QA fine-tuning: span reader and query embedder against a fixed index."""
+"""Open-domain QA fine-tuning: span reader and query embedder against a fixed index, or end to end."""
 
-import shutil
-from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,9 +8,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from realm_jax.config import Config
+from realm_jax.data.beam import PatternAnswers, beam_has_answer
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.questions import (
     Occurrences,
@@ -19,31 +18,21 @@ from realm_jax.data.questions import (
     Questions,
     find_occurrences,
     question_stream,
-    regex_occurrences,
 )
 from realm_jax.errors import CorpusError
-from realm_jax.index.protocol import Storage
-from realm_jax.models.build import Models
 from realm_jax.ops.open_qa import QA_LOSSES
-from realm_jax.runs.candidates import CandidateSearch, query_embedder
-from realm_jax.runs.live_index import (
-    INDEX_FOLDER,
-    IndexVersion,
-    block_embedder,
-    build_version,
-    load_version,
-)
-from realm_jax.runs.phase import Phase, read_record, run_phase
+from realm_jax.refresh.workers import ThreadWorker
+from realm_jax.runs.ahead import Ahead
+from realm_jax.runs.phase import Phase, run_phase
+from realm_jax.runs.qa_retriever import index_part, lexical_part
+from realm_jax.runs.question_inputs import BeamAnswers, FindAnswers, QuestionInputs
 from realm_jax.runs.setup import initial_params, mesh_of, models_of, resolve
 from realm_jax.runs.speed import Spent, step_flops
 from realm_jax.text.regex import RegexMatcher
 from realm_jax.text.swap import swap_answers
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.steps import qa_loss
-from realm_jax.types import NO_BLOCK, Candidates, Params, QuestionBatch
-
-# (steps done, questions [B], candidates [B, K]) -> candidates, where answers stand in them
-FindAnswers = Callable[[int, QuestionRows, Candidates], tuple[Candidates, Occurrences]]
+from realm_jax.types import Candidates
 
 
 def run_qa(
@@ -56,8 +45,9 @@ def run_qa(
 ) -> dict[str, float]:
     """Fine-tune reader and query embedder on questions with answers.
 
-    The embedder is split in two towers, so that the query side can move while the block embeddings stay. The
-    reader starts from the knowledge-augmented encoder, unless `start_from` was fine-tuned already.
+    The embedder is split in two towers, so that the query side can move while the block embeddings stay; with
+    `qa.end_to_end` both move and the index is refreshed, with BM25 neither. The reader starts from the
+    knowledge-augmented encoder, unless `start_from` was fine-tuned already.
 
     Args:
       config: the experiment; `config.qa` is the phase.
@@ -80,19 +70,23 @@ def run_qa(
         reader = {**params["reader"], "bert": jax.tree.map(jnp.copy, params["encoder"]["bert"])}
         params = {**params, "reader": reader}
     settings = config.qa
-    version = open_or_build(config, workdir, models, params, corpus, mesh)
     spent = Spent()
-    search = CandidateSearch(
-        query_embedder(models, mesh),
-        corpus,
-        candidates=settings.candidates,
-        extra=0,
-        null_block=False,
-        timed=partial(spent.on, "search"),
+    part = (
+        lexical_part(questions, corpus)
+        if settings.retriever == "bm25"
+        else index_part(
+            config,
+            workdir,
+            models=models,
+            params=params,
+            corpus=corpus,
+            questions=questions,
+            mesh=mesh,
+            timed=partial(spent.on, "search"),
+        )
     )
-    rate = settings.optimizer.learning_rate
-    with RegexMatcher() as matcher:
-        answers = answer_finder(
+    with RegexMatcher() as matcher, closing(part):
+        answers, beam_answers = answer_finder(
             questions,
             corpus,
             max_answers=settings.max_answers,
@@ -101,6 +95,24 @@ def run_qa(
             seed=config.seed,
             matcher=matcher,
         )
+        stream = question_stream(
+            questions,
+            corpus.tokenizer,
+            batch_size=settings.batch_size,
+            query_length=config.shapes.query_length,
+            seed=config.seed,
+        )
+        inputs = QuestionInputs(
+            part.retriever,
+            corpus,
+            answers=answers,
+            beam_answers=beam_answers,
+            candidates=settings.candidates,
+            beam=settings.beam or settings.candidates,
+            extra=config.index.extra,
+        )
+        worker = ThreadWorker(name="inputs") if settings.ahead else None
+        ahead = Ahead(stream, inputs, worker, version=part.version)
         phase = Phase(
             name="qa",
             settings=settings,
@@ -111,50 +123,23 @@ def run_qa(
                 models=models,
                 joint_length=config.shapes.joint_length,
                 answer_loss=QA_LOSSES[settings.loss],
+                relevance=part.relevance,
             ),
-            learning_rates={models.query_tower: rate, "reader": rate},
-            stream=question_stream(
-                questions,
-                corpus.tokenizer,
-                batch_size=settings.batch_size,
-                query_length=config.shapes.query_length,
-                seed=config.seed,
-            ),
-            inputs=QuestionInputs(search, version, answers),
-            record=lambda: {"index_version": version.version},
+            learning_rates={**part.learning_rates, "reader": settings.optimizer.learning_rate},
+            stream=ahead,
+            inputs=ahead,
+            **(part.refresh.in_phase(values=settings.end_to_end) if part.refresh else {}),
         )
-        return run_phase(
-            phase, params, config=config, workdir=workdir, stop_at=stop_at, mesh=mesh, trace_steps=trace_steps
-        )
-
-
-class QuestionInputs:
-    """Turn a batch of questions into the step's inputs: candidates, answers, block embeddings.
-
-    Args:
-      search: finds candidates.
-      version: the index, fixed.
-      answers: finds, and may swap, the answers.
-    """
-
-    def __init__(self, search: CandidateSearch, version: IndexVersion, answers: FindAnswers):
-        self._search, self._version, self._answers = search, version, answers
-
-    def __call__(
-        self, step: int, params: Params, rows: QuestionRows
-    ) -> tuple[QuestionBatch, Candidates, np.ndarray]:
-        """Return the batch, its candidates `[B, K]` and their embeddings float32 `[B, K, D]`."""
-        origin = np.full(len(rows.numbers), NO_BLOCK, np.int32)
-        candidates = self._search(params, self._version.index, rows.question, origin)
-        candidates, found = self._answers(step, rows, candidates)
-        batch = QuestionBatch(
-            question=rows.question,
-            answer_starts=found.starts,
-            answer_stops=found.stops,
-            answer_mask=found.mask,
-            has_answer=found.has_answer,
-        )
-        return batch, candidates, self._version.embeddings[np.maximum(candidates.block_ids, 0)]
+        with closing(ahead):
+            return run_phase(
+                phase,
+                params,
+                config=config,
+                workdir=workdir,
+                stop_at=stop_at,
+                mesh=mesh,
+                trace_steps=trace_steps,
+            )
 
 
 def answer_finder(
@@ -166,8 +151,10 @@ def answer_finder(
     max_length: int,
     seed: int,
     matcher: RegexMatcher,
-) -> FindAnswers:
-    """Tokenise all answers once, and return what finds them in candidates.
+) -> tuple[FindAnswers, BeamAnswers]:
+    """Tokenise all answers once, and return what finds them in candidates, and in the rest of a beam.
+
+    Swapped answers stand in the candidates alone: the rest of a beam is judged by the answers as they are.
 
     Args:
       questions: the whole set; all with strings as answers, or all with regular expressions.
@@ -189,15 +176,13 @@ def answer_finder(
             remedy="Split the file by `is_regex`; leave qa.swap_probability at 0 for expressions.",
         )
     if kinds == {True}:
+        found = PatternAnswers(corpus, questions, matcher=matcher, max_spans=max_answers)
 
         def match(step: int, rows: QuestionRows, candidates: Candidates) -> tuple[Candidates, Occurrences]:
             del step
-            patterns = [questions[number].answers for number in rows.numbers.tolist()]
-            return candidates, regex_occurrences(
-                corpus, candidates.block_ids, patterns, matcher=matcher, max_spans=max_answers
-            )
+            return candidates, found.occurrences(rows.numbers, candidates.block_ids)
 
-        return match
+        return match, found.has_answer
     tokenizer = corpus.tokenizer
     runs = [
         [run.ids for run in tokenizer.encode_batch(list(question.answers), special_tokens=False)]
@@ -226,33 +211,13 @@ def answer_finder(
             unk_id=tokenizer.unk_id,
         )
 
-    return find
+    def find_further(numbers: np.ndarray, block_ids: np.ndarray) -> np.ndarray:
+        return beam_has_answer(
+            corpus.arrays["bodies"],
+            block_ids,
+            [runs[number] for number in numbers.tolist()],
+            is_continuation=tokenizer.is_continuation,
+            unk_id=tokenizer.unk_id,
+        )
 
-
-def open_or_build(
-    config: Config,
-    workdir: Path,
-    models: Models,
-    params: Params,
-    corpus: Corpus,
-    mesh: Mesh | None = None,
-) -> IndexVersion:
-    """Embed the corpus with the block tower, or open what an earlier start of this run embedded."""
-    root = workdir / INDEX_FOLDER
-    if read_record(workdir) is not None:
-        return load_version(root, 0, corpus=corpus, mesh=mesh)
-    shutil.rmtree(root, ignore_errors=True)
-    return build_version(
-        {models.block_tower: params[models.block_tower]},
-        0,
-        lambda: False,
-        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=mesh),
-        corpus=corpus,
-        root=root,
-        engine=config.index.engine,
-        batch_size=config.index.embed_batch_size,
-        recall_k=config.index.recall_k,
-        recall_floor=config.index.recall_floor,
-        recall_sample=config.index.recall_sample,
-        storage=Storage(mesh, config.index.storage),
-    )
+    return find, find_further

@@ -2,15 +2,31 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
+from realm_jax.config import Config
+from realm_jax.data.corpus import Corpus
+from realm_jax.index.protocol import Storage
 from realm_jax.index.store import prune
-from realm_jax.refresh.refresher import Refresher
+from realm_jax.models.build import Models
+from realm_jax.refresh.refresher import Refresher, Snapshot
 from realm_jax.refresh.staleness import embedding_drift, top_k_overlap
-from realm_jax.runs.live_index import IndexVersion, LiveIndex
+from realm_jax.refresh.workers import WORKERS
+from realm_jax.runs.live_index import (
+    INDEX_FOLDER,
+    IndexVersion,
+    LiveIndex,
+    block_embedder,
+    build_version,
+    load_version,
+)
+from realm_jax.runs.phase import check_same_run, read_record
+from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.state import Metrics, TrainState
 from realm_jax.types import Params
 
@@ -78,3 +94,72 @@ class RefreshHook:
         """Return the snapshot of the refresh in flight."""
         snapshot = self._refresher.pending()
         return snapshot.params if snapshot else None
+
+    def in_phase(self, *, values: bool) -> dict[str, Any]:
+        """Return the arguments of `Phase` that are the index's; `values`: log its staleness."""
+        return {
+            "hooks": [self],
+            "extra": self.values if values else lambda step: {},
+            "record": self.record,
+            "pending": self.pending,
+        }
+
+
+def open_live_index(
+    config: Config,
+    workdir: Path,
+    *,
+    phase_name: str,
+    models: Models,
+    params: Params,
+    corpus: Corpus,
+    every: int,
+    mesh: Mesh | None = None,
+) -> tuple[Refresher[IndexVersion], LiveIndex]:
+    """Build a run's first index, or open the one a checkpoint names and go on with its refresh.
+
+    Args:
+      config: the resolved config.
+      workdir: folder of the run.
+      phase_name: of the run.
+      models: the models.
+      params: where a new run starts from.
+      corpus: the blocks.
+      every: steps between snapshots; 0 never refreshes.
+      mesh: the devices; None is the default device.
+
+    Raises:
+      CheckpointError: the checkpoint is of another phase or config.
+    """
+    root = workdir / INDEX_FOLDER
+    build = partial(
+        build_version,
+        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=mesh),
+        corpus=corpus,
+        root=root,
+        engine=config.index.engine,
+        batch_size=config.index.embed_batch_size,
+        recall_k=config.index.recall_k,
+        recall_floor=config.index.recall_floor,
+        recall_sample=config.index.recall_sample,
+        storage=Storage(mesh, config.index.storage),
+    )
+    refresher = Refresher(
+        build,
+        WORKERS[config.refresh.worker](),
+        every=every,
+        lag=config.refresh.lag if config.refresh.adoption == "at_lag" else None,
+        retries=config.refresh.retries,
+    )
+    block_params = {models.block_tower: params[models.block_tower]}
+    record = read_record(workdir)
+    if record is None:
+        prune(root, keep=set())
+        return refresher, LiveIndex(build(block_params, 0, lambda: False))
+    check_same_run(record, name=phase_name, config=config)
+    live = LiveIndex(load_version(root, record["index_version"], corpus=corpus, mesh=mesh))
+    live.adopted = record["index_adopted"]
+    if record["pending_step"] is not None:
+        snapshot = Checkpoints(workdir).restore_pending(block_params)
+        refresher.resume(Snapshot(record["pending_step"], snapshot))
+    return refresher, live

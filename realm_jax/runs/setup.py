@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from jax.sharding import Mesh
 
 from realm_jax.config import Config, to_dict
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.writer import VOCABULARY
 from realm_jax.errors import ConfigError
 from realm_jax.mesh import batch_shards, check_rows, make_mesh
 from realm_jax.models.bert import Bert
 from realm_jax.models.build import TOWERS, Models, build_models
+from realm_jax.text.tokenizer import Tokenizer
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.sharding import make_sharded, param_shardings
 from realm_jax.types import Params
@@ -90,12 +93,29 @@ def mesh_of(config: Config, phase: str) -> Mesh | None:
     settings = getattr(config, phase)
     name = f"{phase}.batch_size" + (f" / {phase}.microbatches" if settings.microbatches > 1 else "")
     check_rows(name, settings.batch_size // settings.microbatches, parts=batch_shards(mesh))
-    if phase in ("read", "realm"):
-        check_rows("refresh.probes", config.refresh.probes, parts=batch_shards(mesh))
     if phase != "ict":
         embedders = 1 if mesh is None else mesh.size  # every device embeds blocks
         check_rows("index.embed_batch_size", config.index.embed_batch_size, parts=embedders)
     return mesh
+
+
+def check_run_vocabulary(folder: Path, corpus: Corpus) -> None:
+    """Refuse a corpus whose wordpieces are not those of a run.
+
+    Args:
+      folder: of the run; one without a vocab.txt says nothing.
+      corpus: what it is to be used with.
+
+    Raises:
+      ConfigError: their wordpieces differ.
+    """
+    path = folder / VOCABULARY
+    if path.is_file() and Tokenizer.load(path).content_hash != corpus.tokenizer.content_hash:
+        raise ConfigError(
+            "a run is used with corpora of its own vocabulary",
+            got=f"{corpus.path}, whose wordpieces are not those of {folder}",
+            remedy=f"Prepare the corpus with --tokenizer {folder}.",
+        )
 
 
 def models_of(config: Config, *, rematerialisation: str = "none") -> Models:
@@ -155,8 +175,11 @@ def initial_params(models: Models, *, seed: int, start_from: Path | None, mesh: 
 
 
 def save_config(config: Config, workdir: Path) -> None:
-    """Write the resolved config beside the checkpoints."""
+    """Write the resolved config beside the checkpoints, and the vocabulary of the corpus it names."""
     workdir.mkdir(parents=True, exist_ok=True)
+    vocabulary = Path(config.corpus) / VOCABULARY
+    if config.corpus and vocabulary.is_file():
+        shutil.copyfile(vocabulary, workdir / VOCABULARY)
     text = json.dumps(to_dict(config), indent=2) + "\n"
     (workdir / CONFIG_FILE).write_text(text, encoding="utf-8")
 

@@ -1,5 +1,6 @@
 """How fast a run is: model FLOP/s, share of the devices' peak, and what the host's seconds are spent on."""
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -52,12 +53,13 @@ def step_flops(config: Config, phase: str, models: Models) -> int:
     if phase == "ict":
         return TRAINED * (queries + embedder_flops(models.embedder, rows=rows, length=shapes.block_length))
     read = rows * (settings.candidates or shapes.candidates)
-    if phase == "qa":  # the block embeddings are those of the index
-        return TRAINED * (queries + reader_flops(models.reader, rows=read, length=shapes.joint_length))
+    blocks = embedder_flops(models.embedder, rows=read, length=shapes.block_length)
+    if phase == "qa":
+        retriever = 0 if settings.retriever == "bm25" else queries + blocks * settings.end_to_end
+        return TRAINED * (retriever + reader_flops(models.reader, rows=read, length=shapes.joint_length))
     words = encoder_flops(models.encoder, rows=read, length=shapes.joint_length, masks=shapes.max_masks)
     if settings.weights == "uniform":
         return TRAINED * words  # scores that nothing depends on are not computed
-    blocks = embedder_flops(models.embedder, rows=read, length=shapes.block_length)
     return TRAINED * (queries + blocks + words)
 
 
@@ -69,7 +71,7 @@ class Spent:
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.perf_counter):
-        self._clock = clock
+        self._clock, self._lock = clock, threading.Lock()
         self._seconds: defaultdict[str, float] = defaultdict(float)
 
     @contextmanager
@@ -79,7 +81,8 @@ class Spent:
         try:
             yield
         finally:
-            self._seconds[name] += self._clock() - start
+            with self._lock:  # the index may be searched on a thread of its own
+                self._seconds[name] += self._clock() - start
 
     def waiting(self, name: str, items: Iterator[Any]) -> Iterator[Any]:
         """Yield the items; the wait for each is added to a name."""
@@ -93,5 +96,6 @@ class Spent:
 
     def take(self) -> dict[str, float]:
         """Return the sums since they were last taken."""
-        taken, self._seconds = dict(self._seconds), defaultdict(float)
+        with self._lock:
+            taken, self._seconds = dict(self._seconds), defaultdict(float)
         return taken

@@ -29,6 +29,45 @@ def exact_match(prediction: str, answers: Iterable[str]) -> bool:
     return any(normal == normalize_answer(answer) for answer in answers)
 
 
+def matching_spans(text: str, offsets: np.ndarray, answers: Iterable[str]) -> np.ndarray:
+    """Find the shortest spans of tokens that may equal an answer after normalisation.
+
+    Tokens are reduced to what normalisation leaves of them, white space aside: nothing of punctuation and
+    articles. Where an answer stands in their concatenation from the beginning of one to the end of another,
+    `exact_match` of the text between has the last word.
+
+    Args:
+      text: where the tokens stand.
+      offsets: int [n, 2], characters [start, stop) of the tokens.
+      answers: any of which will do.
+
+    Returns:
+      int64 [S, 2], first and last token (inclusive).
+    """
+    pieces = [_left_of(text, start, stop) for start, stop in offsets.tolist()]
+    joined, begins, ends = "", {}, {}
+    for i, piece in enumerate(pieces):
+        if piece:
+            begins[len(joined)] = i
+            joined += piece
+            ends[len(joined)] = i
+    found = []
+    for answer in {normalize_answer(answer).replace(" ", "") for answer in answers} - {""}:
+        at = joined.find(answer)
+        while at >= 0:
+            if at in begins and at + len(answer) in ends:
+                found.append((begins[at], ends[at + len(answer)]))
+            at = joined.find(answer, at + 1)
+    return np.array(found, np.int64).reshape(-1, 2)
+
+
+def _left_of(text: str, start: int, stop: int) -> str:
+    """Return what normalisation leaves of a token; of an article only where it is part of a word."""
+    piece = unicodedata.normalize("NFD", text[start:stop]).lower().translate(_PUNCTUATION)
+    alone = not text[start - 1 : start].strip() and not text[stop : stop + 1].strip()
+    return "" if alone and _ARTICLES.fullmatch(piece) else "".join(piece.split())
+
+
 def words(text: str) -> list[str]:
     """Return the runs of letters and digits, lower-cased and without accents."""
     text = unicodedata.normalize("NFD", text.lower())

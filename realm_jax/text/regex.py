@@ -1,41 +1,50 @@
 """Regular expressions as answers, each with a time limit.
 
 A pattern such as (a+)+$ can run for years, and Python's matcher cannot be interrupted from another thread.
-So the matching happens in a helper process, which is ended and started again when a pattern takes too long.
+So the matching happens in a helper process, which is ended and started again when a pattern takes too long;
+that pattern is not tried again.
 """
 
 import json
 import select
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 
-# Runs alone in the helper: a line of JSON in, a line of JSON out.
+# Runs alone in the helper: a line when it is ready, then a line of JSON in, a line of JSON out.
 _HELPER = """
 import json, re, sys
+print("ready", flush=True)
 for line in sys.stdin:
-    pattern, text, every = json.loads(line)
+    pattern, texts, every = json.loads(line)
     try:
         found = re.compile(pattern, re.IGNORECASE | re.UNICODE)
-        hits = [m.span() for m in (found.finditer(text) if every else [found.match(text)]) if m]
+        tried = ((found.finditer(text) if every else [found.match(text)]) for text in texts)
+        hits = [[m.span() for m in matches if m] for matches in tried]
     except (re.error, OverflowError, RecursionError):
-        hits = []
+        hits = [[] for _ in texts]
     print(json.dumps(hits), flush=True)
 """
 
 
+TEXTS_AT_ONCE = 500  # sent to the helper in one line
+
+
 class RegexMatcher:
-    """Match patterns against texts, giving up on a pattern after `seconds`.
+    """Match patterns against texts, giving up on a pattern for good after `seconds`.
 
     Use it in a `with` statement; the helper process starts at the first match and ends with the statement.
     `timeouts` counts the patterns given up on.
+
+    Args:
+      seconds: a pattern may take for one text, or for `TEXTS_AT_ONCE` of them sent together.
     """
 
     def __init__(self, *, seconds: float = 1.0):
         self._seconds = seconds
         self._process: subprocess.Popen[str] | None = None
-        self.timeouts = 0
+        self._given_up: set[str] = set()
 
     def __enter__(self) -> "RegexMatcher":
         return self
@@ -59,28 +68,47 @@ class RegexMatcher:
 
         Source: regex_match of ORQA's evaluation (`re.match` with IGNORECASE and UNICODE).
         """
-        return any(self._ask(pattern, prediction, every=False) for pattern in patterns)
+        return any(self._ask(pattern, [prediction], every=False)[0] for pattern in patterns)
 
     def search(self, text: str, patterns: Iterable[str]) -> list[tuple[int, int]]:
         """Return the character ranges of all matches in a text, ignoring case and leaving out empty ones."""
-        found = {hit for pattern in patterns for hit in self._ask(pattern, text, every=True)}
-        return sorted(hit for hit in found if hit[0] < hit[1])
+        return self.search_all([text], patterns)[0]
 
-    def _ask(self, pattern: str, text: str, *, every: bool) -> list[tuple[int, int]]:
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _HELPER],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        requests, replies = self._process.stdin, self._process.stdout
+    def search_all(self, texts: Sequence[str], patterns: Iterable[str]) -> list[list[tuple[int, int]]]:
+        """Do the same for many texts, which costs far less than one by one."""
+        found: list[set[tuple[int, int]]] = [set() for _ in texts]
+        for pattern in patterns:
+            for first in range(0, len(texts), TEXTS_AT_ONCE):
+                part = self._ask(pattern, texts[first : first + TEXTS_AT_ONCE], every=True)
+                for place, hits in enumerate(part, start=first):
+                    found[place].update(hit for hit in hits if hit[0] < hit[1])
+        return [sorted(hits) for hits in found]
+
+    @property
+    def timeouts(self) -> int:
+        return len(self._given_up)
+
+    def _ask(self, pattern: str, texts: Sequence[str], *, every: bool) -> list[list[tuple[int, int]]]:
+        if pattern in self._given_up:
+            return [[] for _ in texts]
+        process = self._process = self._process or _start()
+        requests, replies = process.stdin, process.stdout
         assert requests is not None and replies is not None
-        requests.write(json.dumps([pattern, text, every]) + "\n")
+        requests.write(json.dumps([pattern, list(texts), every]) + "\n")
         requests.flush()
         ready, _, _ = select.select([replies], [], [], self._seconds)
         if not ready:
-            self.timeouts += 1
+            self._given_up.add(pattern)
             self.close()
-            return []
-        return [(start, stop) for start, stop in json.loads(replies.readline())]
+            return [[] for _ in texts]
+        return [[(start, stop) for start, stop in hits] for hits in json.loads(replies.readline())]
+
+
+def _start() -> subprocess.Popen[str]:
+    """Start a helper; the time this takes is not the first pattern's."""
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _HELPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process

@@ -26,9 +26,10 @@ from realm_jax.ops.relevance import relevance_score
 from realm_jax.ops.rows import block_tokens, joint_tokens, single
 from realm_jax.ops.spans import span_allowed, span_matches
 from realm_jax.train.accumulate import Accumulate, by_sums
+from realm_jax.train.relevance import Relevance
 from realm_jax.train.sharding import gather, state_shardings
 from realm_jax.train.state import Metrics, TrainState, apply_gradients, step_key, update
-from realm_jax.types import Array, Candidates, IctBatch, MaskedBatch, Params, QuestionBatch, Rows
+from realm_jax.types import Array, Beam, Candidates, IctBatch, MaskedBatch, Params, QuestionBatch, Rows
 
 
 def ict_loss(
@@ -183,42 +184,44 @@ def qa_loss(
     key: Array | None,
     batch: QuestionBatch,
     candidates: Candidates,
-    block_embeddings: Array,
+    beam: Beam,
     *,
     models: Models,
     joint_length: int,
     answer_loss: QaLoss,
+    relevance: Relevance,
 ) -> tuple[Array, Metrics]:
-    """Compute the loss of open-domain QA fine-tuning, the blocks' embeddings being those of the index.
+    """Compute the loss of open-domain QA fine-tuning.
 
     Args:
       params: all parts, by name.
       key: dropout key; None turns dropout off.
       batch: questions and where their answers stand.
-      candidates: `[B, K, ...]`.
-      block_embeddings: float32 `[B, K, D]`, the candidates' rows of the index; only the query embedder moves.
+      candidates: `[B, K, ...]`, the blocks that are read.
+      beam: R blocks, the first K of them the candidates.
       models: the models.
       joint_length: tokens of question and block as the reader reads them.
       answer_loss: one of `ops.open_qa.QA_LOSSES`.
+      relevance: scores the beam; one of `train.relevance`, which says what of the retriever is trained.
 
     Returns:
-      Loss in nats per question with an answer, float32 `[]`, and metrics.
+      Loss in nats per question with an answer, float32 `[]`, and metrics; `retrieved` is the share of the
+      questions with an answer in their beam, `answerable` of those with one that can be read.
 
-    Source: REALM, section 3.2 and 4.2 (the index is not refreshed in fine-tuning); ORQA, section 5.
+    Source: REALM, section 3.2 and 4.2; ORQA, section 5.
     """
-    retriever_key, reader_key = _keys(key, 2)
-    queries = models.embed_query(params, single(batch.question), dropout_key=retriever_key)
+    query_key, block_key, reader_key = _keys(key, 3)
     spans, correct = reader_spans(
         params, reader_key, batch, candidates, models=models, joint_length=joint_length
     )
     loss, count, extras = answer_loss(
         span_scores=spans,
-        relevance=relevance_score(queries, block_embeddings),
+        relevance=relevance(params, (query_key, block_key), batch.question, candidates, beam),
         span_correct=correct,
-        has_answer=batch.has_answer,
-        is_valid=candidates.is_valid,
+        has_answer=beam.has_answer,
+        is_valid=beam.is_valid,
     )
-    retrieved = jnp.any(batch.has_answer & candidates.is_valid, axis=-1).astype(jnp.float32)
+    retrieved = jnp.any(beam.has_answer & beam.is_valid, axis=-1).astype(jnp.float32)
     rows = jnp.float32(retrieved.shape[0])
     metrics = {"loss": (loss, count), "retrieved": (jnp.sum(retrieved), rows), **extras}
     return loss / jnp.maximum(count, 1.0), metrics

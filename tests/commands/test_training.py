@@ -54,7 +54,11 @@ def test_without_an_experiment_the_run_before_gives_the_values(experiment, tmp_p
     both = parsed("--workdir", "w", "--start-from", str(before), "--experiment", str(experiment))
     assert both.config.seed == 3 and both.start_from == before
     assert parsed("--workdir", "w").config == Config()
-    assert base_config(None, tmp_path / "nothing") is None
+    (before / "config.json").write_text('{"seed": 9, "ic')
+    with pytest.raises(ConfigError, match="config.json of a run is JSON"):
+        base_config(None, before)
+    with pytest.raises(ConfigError, match="--start-from names the folder of a run.*nothing"):
+        base_config(None, tmp_path / "nothing")
 
 
 def test_what_is_no_experiment_is_refused(tmp_path):

@@ -178,6 +178,13 @@ def test_span_pool_holds_each_span_once(corpus):
 
 
 def test_folders_that_are_no_corpus(corpus, tmp_path):
+    with pytest.raises(CorpusError, match="needs a prepared corpus.*--corpus"):
+        Corpus.open("")
+    (tmp_path / "index").mkdir()
+    for other in ('{"format": 1, "version": 3}', "[1]"):  # what else has a manifest, such as an index version
+        (tmp_path / "index" / "manifest.json").write_text(other)
+        with pytest.raises(CorpusError, match="that of something else"):
+            Corpus.open(tmp_path / "index")
     with pytest.raises(CorpusError, match="manifest.json"):
         Corpus.open(tmp_path)
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import signal
 import subprocess
 import sys
 import tracemalloc
@@ -11,6 +12,7 @@ import pytest
 
 import realm_jax.data.prepare as module
 from realm_jax.data.corpus import Corpus
+from realm_jax.data.encode import start_worker
 from realm_jax.data.prepare import prepare
 from realm_jax.errors import ConfigError, CorpusError
 from realm_jax.text.tokenizer import Tokenizer
@@ -112,6 +114,8 @@ def test_bad_records_are_counted_by_reason_and_named_with_file_and_line(
     manifest = Corpus.open(tmp_path / "c").manifest
     assert manifest["bad_records"] == report.bad_counts
     assert manifest["bad_examples"][0].startswith(f"{path}:5: broken_json")
+    lines = (tmp_path / "c" / "bad_records.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [bad._asdict() for bad in report.bad_records]
     # Bad records leave no trace in the corpus.
     clean = prepare([write_jsonl(tmp_path / "good.jsonl", records(9))], tmp_path / "d", tokenizer=corpus.path)
     assert clean.content_hash == report.content_hash
@@ -159,6 +163,12 @@ def test_a_folder_that_is_no_corpus_is_never_replaced(corpus, source, tmp_path):
     with pytest.raises(CorpusError, match="replaces a prepared corpus only"):
         prepare([source], tmp_path / "photos", tokenizer=corpus.path, overwrite=True)
     assert (tmp_path / "photos" / "a.jpg").exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_refused(corpus, source, tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(CorpusError, match="beside the folder it will make.*file"):
+        prepare([source], tmp_path / "file" / "c", tokenizer=corpus.path)
 
 
 def test_what_a_broken_off_preparation_leaves_is_no_corpus(corpus, source, tmp_path, monkeypatch):
@@ -218,6 +228,15 @@ def test_memory_does_not_grow_with_the_input(corpus, tmp_path, monkeypatch):
 
     few, many = peak(600), peak(4800)
     assert many < 1.3 * few
+
+
+def test_a_worker_leaves_ctrl_c_to_its_parent(corpus, monkeypatch):
+    ignored = []
+    monkeypatch.setattr("realm_jax.data.encode.signal.signal", lambda *what: ignored.append(what))
+    monkeypatch.setattr("realm_jax.data.encode._worker", {})
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")  # is set back after the test
+    start_worker(corpus.tokenizer.vocabulary, {})
+    assert ignored == [(signal.SIGINT, signal.SIG_IGN)]
 
 
 def test_workers_do_not_import_jax():

@@ -197,3 +197,8 @@ def test_regular_expressions_are_found_in_the_text(corpus):
     got = texts_of(corpus, found, 0, 0, block)
     assert got and all(text.startswith("4 July 19") for text in got)
     assert found.has_answer.tolist() == [[True, False]]
+
+
+def test_no_name_of_a_set_says_which_option_names_one():
+    with pytest.raises(CorpusError, match="no name of one.*--train-questions"):
+        Questions.load("")

@@ -38,15 +38,39 @@ def test_a_cut_off_gzip_file_is_an_error_with_its_place(tmp_path, cut):
         list(open_source(tmp_path / "a.jsonl.gz").records())
 
 
+def test_a_damaged_gzip_file_is_an_error_with_its_place(tmp_path):
+    lines = b"".join(b'{"n": %d}\n' % (i * 7919) for i in range(1000))
+    packed = bytearray(gzip.compress(lines))
+    packed[200:260] = b"\xff" * 60
+    (tmp_path / "a.jsonl.gz").write_bytes(packed)
+    with pytest.raises(CorpusError, match="read to its end.*a.jsonl.gz"):
+        list(open_source(tmp_path / "a.jsonl.gz").records())
+
+
 def test_a_folder_of_text(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "b.txt").write_bytes("\u00e9t\u00e9".encode())
     (tmp_path / "sub" / "a.txt").write_bytes(b"\xff")
     (tmp_path / "ignored.md").write_bytes(b"no")
+    (tmp_path / "folder.txt").mkdir()
     source = open_source(tmp_path)
     good, bad = (parse_document(raw, Fields()) for raw in source.records())
     assert good == Document("b.txt", "b", "\u00e9t\u00e9")
     assert bad.reason == "invalid_utf8" and bad.file.endswith("a.txt")
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfLima.")
+    (raw,) = open_source(tmp_path).records()
+    assert parse_document(raw, Fields()).text == "Lima."
+
+
+def test_a_text_file_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"Lima.")
+    source = open_source(tmp_path)
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(CorpusError, match="a.txt .No such file"):
+        list(source.records())
 
 
 def test_what_is_no_source(tmp_path):

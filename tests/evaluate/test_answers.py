@@ -1,14 +1,26 @@
 """Right or wrong, and the rank of the first block with the answer or of a gold document."""
 
 import json
+import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import prepare
 from realm_jax.data.questions import Question
-from realm_jax.evaluate.answers import NOT_FOUND, answer_ranks, gold_ranks, is_correct, recall_at
+from realm_jax.evaluate.answers import (
+    NOT_FOUND,
+    answer_ranks,
+    gold_ranks,
+    is_correct,
+    is_readable,
+    recall_at,
+)
+from realm_jax.text.answers import normalize_answer
 from realm_jax.text.regex import RegexMatcher
 from realm_jax.types import NO_BLOCK
 
@@ -26,6 +38,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     (folder / "docs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     prepare([folder / "docs.jsonl"], folder / "out", vocab_size=200, workers=1)
     return Corpus.open(folder / "out")
+
+
+@pytest.fixture(scope="module")
+def matcher() -> Iterator[RegexMatcher]:
+    with RegexMatcher() as started:
+        yield started
 
 
 def question(*answers: str, regex: bool = False, gold: tuple[str, ...] = ()) -> Question:
@@ -78,3 +96,37 @@ def test_recall_counts_ranks_below_k():
     assert recall_at(ranks, 1).tolist() == [1, 0, 0, 0]
     assert recall_at(ranks, 5).tolist() == [1, 1, 0, 0]
     assert recall_at(ranks, 100).tolist() == [1, 1, 1, 0]
+
+
+WORDS = ["the", "Bow", "bow", "street", "St.", "U.S.", "a", "(an)", "caf\u00e9", "1,000", "x-ray", "?"]
+
+
+@given(
+    st.lists(st.sampled_from(WORDS), min_size=1, max_size=8).map(" ".join),
+    st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3).map(" ".join), min_size=1, max_size=2),
+    st.integers(1, 4),
+    st.integers(1, 9),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=150)
+def test_a_question_is_readable_if_some_span_is_right(corpus, matcher, text, answers, width, seen, regex):
+    """By trying all spans; answers that normalise to nothing are right nowhere in particular."""
+    asked = question(*(re.escape(a) for a in answers) if regex else answers, regex=regex)
+    assume(all(normalize_answer(answer) for answer in answers))
+    offsets = corpus.tokenizer.encode(text, special_tokens=False).offsets[:seen]
+    expected = any(
+        is_correct(text[offsets[i, 0] : offsets[j, 1]], asked, matcher=matcher)
+        for i in range(len(offsets))
+        for j in range(i, min(i + width, len(offsets)))
+    )
+    assert is_readable(text, offsets, asked, max_width=width, matcher=matcher) == expected
+
+
+def test_articles_and_punctuation_cost_no_width(corpus):
+    text = "He met (the) Marie Curie, of Paris."
+    offsets = corpus.tokenizer.encode(text, special_tokens=False).offsets
+    needed = len(corpus.tokenizer.encode("Marie Curie").ids)
+    with RegexMatcher() as matcher:
+        for width, expected in ((needed, True), (needed - 1, False)):
+            asked = question("The Marie-Curie", "the Marie Curie")
+            assert is_readable(text, offsets, asked, max_width=width, matcher=matcher) == expected

@@ -50,7 +50,11 @@ def broken(**changes):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", "{}", broken(format=2), broken(count=None), broken(colour="red")]
+    "text",
+    [
+        *("", "{", "[]", "3", "{}", broken(format=2), broken(count=None), broken(colour="red")),
+        *(broken(recall="0.975"), broken(recall=True)),
+    ],
 )
 def test_what_is_no_manifest_is_refused(text):
     with pytest.raises(IndexFault, match="Build the index again"):
@@ -111,3 +115,5 @@ def test_the_floor():
     with pytest.raises(RecallError, match=r"scann .* recall@10 of 0\.9 .* got 0\.899") as refused:
         check_recall(0.899, k=10, floor=0.9, engine="scann")
     assert isinstance(refused.value, IndexFault)
+    with pytest.raises(RecallError):
+        check_recall(float("nan"), k=10, floor=0.0, engine="scann")

@@ -1,11 +1,13 @@
 """Candidates: the rules of REALM against a version in plain loops."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realm_jax.index.retriever import retrieve_candidates
+from realm_jax.index.retriever import retrieve_candidates, seen_before
 from realm_jax.types import NO_BLOCK, Search
 from tests.index.fake import CLS, SEP, FakeCorpus
 
@@ -20,7 +22,7 @@ def search_of(rows: list[list[int]]) -> Search:
 
 
 def by_hand(row: list[int], origin: int, *, candidates: int, null_block: bool) -> list[int | None]:
-    """Choose the blocks of one query; None is the null block."""
+    """Choose the blocks of one query; None is the null block, the only one where nothing else is left."""
     chosen: list[int | None] = [None] if null_block else []
     seen = {DUPLICATE_OF[origin]} if origin != NO_BLOCK else set()
     for block in row:
@@ -28,7 +30,7 @@ def by_hand(row: list[int], origin: int, *, candidates: int, null_block: bool) -
             continue
         seen.add(DUPLICATE_OF[block])
         chosen.append(block)
-    return chosen
+    return chosen or [None]
 
 
 @st.composite
@@ -61,7 +63,42 @@ def test_the_rules(drawn, candidates, null_block):
         assert found.is_valid[b].tolist() == [True] * len(chosen) + [False] * (candidates - len(chosen))
         ids = [NO_BLOCK if block is None else block for block in chosen]
         assert found.block_ids[b].tolist() == ids + [NO_BLOCK] * (candidates - len(chosen))
-        assert found.is_null[b].tolist() == [k == 0 and null_block for k in range(candidates)]
+        nulls = [block is None for block in chosen] + [False] * (candidates - len(chosen))
+        assert found.is_null[b].tolist() == nulls
+
+
+@settings(deadline=None)
+@given(
+    st.integers(0, 4).flatmap(
+        lambda k: st.lists(st.lists(st.integers(-2, 3), min_size=k, max_size=k), min_size=1)
+    )
+)
+def test_what_was_seen_before_is_what_equals_an_entry_further_left(rows):
+    ids = np.array(rows, np.int32)
+    expected = [[row[i] in row[:i] for i in range(len(row))] for row in rows]
+    assert seen_before(ids).tolist() == expected
+
+
+def test_long_rows_take_no_memory_of_their_square():
+    """Rows of 20,000 results, as with many candidates: comparing each with each would take 400 MB a row."""
+    ids = np.tile(np.arange(10_000, dtype=np.int32), (2, 2))
+    tracemalloc.start()
+    seen = seen_before(ids)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 40 * ids.size and seen[:, :10_000].sum() == 0 and seen[:, 10_000:].all()
+
+
+@pytest.mark.parametrize("row", [[6, 7, 8], [NO_BLOCK] * 3])
+def test_where_nothing_is_left_the_null_block_is_read(row):
+    """Every result is trivial or padding, and there would be nothing to normalise p(z|x) over."""
+    found = retrieve_candidates(
+        search_of([row, [3, 6, 7]]), CORPUS, candidates=2, origin=np.array([7, 7]), null_block=False
+    )
+    assert found.block_ids.tolist() == [[NO_BLOCK, NO_BLOCK], [3, NO_BLOCK]]
+    assert found.is_null.tolist() == [[True, False], [False, False]]
+    assert found.is_valid.tolist() == [[True, False], [True, False]]
+    assert found.blocks.body.length[0, 0] == 1 and found.blocks.body.ids[0, 0, 0] == SEP
 
 
 def test_tokens_are_those_of_the_blocks():

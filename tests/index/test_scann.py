@@ -8,7 +8,7 @@ import pytest
 
 from realm_jax.errors import IndexFault, MissingExtra
 from realm_jax.index.manifest import measure_recall
-from realm_jax.index.scann import BRUTE_FORCE_BELOW, build_scann, load_scann, settings_for
+from realm_jax.index.scann import BRUTE_FORCE_BELOW, build_scann, leaves_for, load_scann, settings_for
 from tests.index.fake import clustered
 
 
@@ -22,6 +22,16 @@ def test_a_tree_is_searched_in_part(count):
     settings = settings_for(count)
     assert settings.leaves**2 == pytest.approx(count, rel=0.01)
     assert 0 < settings.leaves_to_search <= settings.leaves / 8
+
+
+@pytest.mark.parametrize(
+    ("count", "k", "expected"), [(13_353_718, 5000, 365), (60_000, 5000, 205), (60_000, 10, 24)]
+)
+def test_more_leaves_are_searched_where_a_beam_asks_for_a_good_part_of_all_blocks(count, k, expected):
+    """A tenth of the leaves, or those that hold ten times k; sqrt(N) blocks are in a leaf."""
+    assert leaves_for(count, k) == pytest.approx(expected, abs=1)
+    assert leaves_for(count, count) == settings_for(count).leaves
+    assert leaves_for(BRUTE_FORCE_BELOW - 1, k) is None
 
 
 def test_few_blocks_are_searched_without_a_tree():
@@ -38,6 +48,7 @@ def test_the_tree_finds_nearly_all_is_the_same_every_time_and_survives_saving(ne
         found = other.search(queries, 10)
         np.testing.assert_array_equal(found.block_ids, wanted.block_ids)
         np.testing.assert_array_equal(found.scores, wanted.scores)
+    assert measure_recall(first, embeddings, queries[:8], k=2000) > 0.95
     many = first.search(queries[:2], BRUTE_FORCE_BELOW)
     assert not np.isnan(many.scores).any() and (np.isneginf(many.scores) == (many.block_ids < 0)).all()
 

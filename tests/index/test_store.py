@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import realm_jax.index.store as store
-from realm_jax.errors import IndexFault
+from realm_jax.errors import IndexFault, RecallError
 from realm_jax.index.engines import ENGINES
 from realm_jax.index.manifest import IndexManifest
 from realm_jax.index.store import open_version, prune, publish, version_folder, versions
@@ -21,7 +21,9 @@ class Cut(BaseException):
     """The process dies here; what it holds open is as good as gone."""
 
 
-def put(root: Path, version: int, *, seed: int = 0, engine: str = "exact", count: int = 30) -> np.ndarray:
+def put(
+    root: Path, version: int, *, seed: int = 0, engine: str = "exact", count: int = 30, recall: float = 1.0
+) -> np.ndarray:
     embeddings = clustered(count, dimension=8, seed=seed)
     index = ENGINES[engine].build(embeddings)
     manifest = IndexManifest(
@@ -31,7 +33,7 @@ def put(root: Path, version: int, *, seed: int = 0, engine: str = "exact", count
         dimension=8,
         engine=engine,
         settings=ENGINES[engine].settings(count),
-        recall=1.0,
+        recall=recall,
         recall_k=10,
         recall_sample=5,
     )
@@ -53,6 +55,14 @@ def test_round_trip(tmp_path, engine):
     np.testing.assert_array_equal(mapped, embeddings)
     expected = ENGINES[engine].build(embeddings).search(QUERIES, 4)
     np.testing.assert_array_equal(index.search(QUERIES, 4).block_ids, expected.block_ids)
+
+
+def test_a_version_below_the_recall_floor_is_refused_when_it_is_opened(tmp_path):
+    """It may have been published under a lower floor, or come from elsewhere."""
+    put(tmp_path, 7, recall=0.85)
+    with pytest.raises(RecallError, match=r"exact index must reach recall@10 of 0\.9 .* got 0\.850"):
+        open_version(tmp_path, 7, corpus_hash="this", recall_floor=0.9)
+    assert open_version(tmp_path, 7, corpus_hash="this", recall_floor=0.85)[2].recall == 0.85
 
 
 def test_versions_are_listed_in_order_of_step(tmp_path):

@@ -1,21 +1,24 @@
 """Evaluation of a run: numbers against the predictions they come from, and the files."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.questions import Questions
+from realm_jax.data.questions import Question, Questions
 from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.evaluate.answers import is_correct
-from realm_jax.inspect.answer import answer_questions
+from realm_jax.index.exact import ExactIndex
+from realm_jax.inspect.answer import Answer, answer_questions
 from realm_jax.inspect.evaluate import evaluate_run, write_evaluation
-from realm_jax.inspect.loaded import LoadedRun
+from realm_jax.inspect.loaded import LoadedRun, open_run
 from realm_jax.inspect.tables import evaluation_table
 from realm_jax.inspect.utility import masked_utility
-from realm_jax.text.answers import has_answer
+from realm_jax.runs.live_index import IndexVersion
+from realm_jax.text.answers import exact_match, has_answer
 from realm_jax.text.regex import RegexMatcher
 
 
@@ -34,14 +37,53 @@ def test_exact_match_recall_and_upper_bound_follow_from_the_predictions(qa: Load
     assert metrics["exact_match"]["count"] == len(questions)
     first = [has_answer(a.evidence[0].text, q.answers) for a, q in zip(answers, questions, strict=True)]
     assert metrics["recall@1"]["mean"] == pytest.approx(np.mean(first))
-    bound = [
-        any(has_answer(one.text, q.answers) for one in a.evidence)
-        for a, q in zip(answers, questions, strict=True)
-    ]
+    closed = evaluate_run(qa, questions, retriever="null", ks=(1,))
+    bound = [any_span_is_right(qa, a, q) for a, q in zip(answers, questions, strict=True)]
     assert metrics["reader_upper_bound"]["mean"] == pytest.approx(np.mean(bound))
+    assert [row["readable"] for row in evaluation.predictions] == bound
+    assert [row["readable"] for row in closed.predictions] == [False] * len(questions)
     assert metrics["gold_recall@1"]["mean"] == 1.0, "each question names the country of its document"
     assert [row["prediction"] for row in evaluation.predictions] == [a.text for a in answers]
     assert [row["correct"] for row in evaluation.predictions] == right
+
+
+def any_span_is_right(run: LoadedRun, answer: Answer, question: Question) -> bool:
+    """Try all spans of all blocks that were read, as wide as the reader's."""
+    return any(
+        exact_match(run.corpus.answer_text(one.block_id, i, j), question.answers)
+        for one in answer.evidence
+        if has_answer(one.text, question.answers)
+        for i in range(len(run.corpus.body(one.block_id)) - 1)
+        for j in range(i, min(i + run.models.reader.max_span_width, len(run.corpus.body(one.block_id)) - 1))
+    )
+
+
+def test_the_size_of_the_batch_changes_nothing(tiny_runs, questions):
+    """Twelve questions, one by one and five at once.
+
+    The index is a random one: in that of an untrained model all blocks are alike, and rounding orders them.
+    """
+    embeddings = np.random.default_rng(0).standard_normal((12, 16)).astype(np.float32)
+    runs = [open_run(tiny_runs.qa, batch_size=size) for size in (1, 5)]
+    for run in runs:
+        vars(run)["version"] = IndexVersion(0, ExactIndex(embeddings), embeddings)
+    one, other = (evaluate_run(run, questions, ks=(1, 5)) for run in runs)
+    assert one.to_json()["metrics"] == other.to_json()["metrics"]
+    close = ("probability", "scores", "retrieval_probabilities", "span_probabilities")
+    for row, wanted in zip(one.predictions, other.predictions, strict=True):
+        assert {k: v for k, v in row.items() if k not in close} == {
+            k: v for k, v in wanted.items() if k not in close
+        }
+        for name in close:
+            assert row[name] == pytest.approx(wanted[name], rel=1e-4)
+
+
+def test_a_run_is_evaluated_with_the_retriever_it_was_fine_tuned_with(qa: LoadedRun, questions):
+    lexical = replace(qa, config=replace(qa.config, qa=replace(qa.config.qa, retriever="bm25")))
+    for run, name in ((qa, "model"), (lexical, "bm25")):
+        assert evaluate_run(run, questions, ks=(1,), read=False).facts["retriever"] == name
+    found = answer_questions(lexical, ["Tokyo"])[0]
+    assert [one.title for one in found.evidence] == ["Japan"], "no other block shares a word"
 
 
 def test_sources_are_told_apart(qa: LoadedRun, questions):

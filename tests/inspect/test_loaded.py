@@ -8,9 +8,10 @@ import jax
 import numpy as np
 import pytest
 
+from realm_jax.cli import main
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import prepare
-from realm_jax.errors import CheckpointError, ConfigError, CorpusError
+from realm_jax.errors import CheckpointError, ConfigError, CorpusError, RecallError
 from realm_jax.index.store import versions
 from realm_jax.inspect.loaded import LoadedRun, find_version, open_run
 from realm_jax.inspect.retrieve import retrieve
@@ -50,6 +51,16 @@ def test_a_run_without_index_gets_one_of_its_own_parameters(tiny_runs, tmp_path)
     assert versions(folder / "index") == [run.step]
     again = open_run(folder, batch_size=2)
     np.testing.assert_array_equal(again.version.embeddings, run.version.embeddings)
+
+
+def test_an_index_below_the_recall_floor_of_the_run_is_refused(tiny_runs, tmp_path):
+    folder = copied(tiny_runs.realm, tmp_path / "realm")
+    for manifest in folder.glob("index/*/manifest.json"):
+        values = json.loads(manifest.read_text())
+        assert values["recall"] == 1.0
+        manifest.write_text(json.dumps(values | {"recall": 0.2}))
+    with pytest.raises(RecallError, match=r"recall@10 of 0\.9 .* got 0\.200"):
+        _ = open_run(folder).version
 
 
 def test_the_index_of_the_checkpoint_is_taken_unless_a_fresh_one_is_asked_for(tiny_runs, tmp_path):
@@ -97,5 +108,23 @@ def test_what_cannot_be_opened_is_refused(tiny_runs, tmp_path):
     with pytest.raises(CorpusError, match="prepared corpus"):
         open_run(tiny_runs.qa, corpus=tmp_path / "none")
     prepare([tiny_runs.documents], tmp_path / "other", vocab_size=150, max_block_tokens=60, workers=1)
-    with pytest.raises(ConfigError, match="vocab_size"):
+    with pytest.raises(ConfigError, match="of its own vocabulary.*--tokenizer"):
         open_run(tiny_runs.qa, corpus=tmp_path / "other")
+
+
+def test_a_corpus_of_as_many_but_other_wordpieces_is_refused(tiny_runs, tmp_path, capsys):
+    """Sizes agree, so nothing else would notice that every token stands for another word."""
+    tokens = (tiny_runs.corpus / "vocab.txt").read_text().splitlines()
+    (tmp_path / "vocab.txt").write_text("\n".join([*tokens[:-2], tokens[-1], tokens[-2]]) + "\n")
+    other = tmp_path / "other"
+    prepare([tiny_runs.documents], other, tokenizer=tmp_path / "vocab.txt", max_block_tokens=60, workers=1)
+    with pytest.raises(ConfigError, match="of its own vocabulary"):
+        open_run(tiny_runs.qa, corpus=other)
+    words = ["pretrain", "--workdir", str(tmp_path / "w"), "--start-from", str(tiny_runs.ict)]
+    assert main([*words, "--corpus", str(other)]) == 2
+    assert "of its own vocabulary" in capsys.readouterr().err and not (tmp_path / "w").exists()
+
+
+def test_the_vocabulary_in_a_run_folder_prepares_corpora_for_it(tiny_runs, tmp_path):
+    prepare([tiny_runs.documents], tmp_path / "c", tokenizer=tiny_runs.qa, max_block_tokens=60, workers=1)
+    assert len(open_run(tiny_runs.qa, corpus=tmp_path / "c").corpus) == 12

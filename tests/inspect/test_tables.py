@@ -32,10 +32,11 @@ def test_no_answer_says_so():
 
 
 def test_fillings_show_small_probabilities_and_the_marginal():
-    null = Filling(NO_BLOCK, "", "", 0.4, ((("a", 0.5),),), 1.1e-14)
+    null = Filling(NO_BLOCK, "", "", 0.4, ((("a", 0.5), ("b", 2.2e-5)),), 1.1e-14)
     block = Filling(3, "Fermat", "Fermat primes [3]", 0.6, ((("fermat", 1.0),),), 1.0)
     shown = printed(filled_view(Filled("3 is a [MASK] prime", "Fermat", (null, block), (), 0.6, 0.6)))
     assert "3 is a [MASK] prime" in shown and "1.1e-14" in shown and "marginalised" in shown
+    assert "a 0.500 b 2.2e-05" in shown
     assert "Fermat primes [3]" in shown
 
 
@@ -50,3 +51,26 @@ def test_metrics_are_percentages_and_utility_is_in_nats():
     utility = {"retrieval_utility": Tally(2.0, 4, 0.25, 0.75)}
     shown = printed(evaluation_table(Evaluation({"all": cells, "nq": {}}, utility, facts, ())))
     assert "25.0 [0.0, 50.0]" in shown and "0.500 [0.250, 0.750]" in shown and "nats" in shown
+
+
+def test_many_sources_are_rows_that_fit_a_terminal():
+    names = [
+        "exact_match",
+        *(f"recall@{k}" for k in (1, 5, 10, 20, 50, 100)),
+        "gold_recall@1",
+        "gold_recall@5",
+    ]
+    sources = {f"relation_{i}": {name: Tally(float(i), 20, 0.0, 1.0) for name in names} for i in range(20)}
+    rows = {"all": {name: Tally(95.0, 200, 0.3, 0.7) for name in names}, **sources}
+    facts = {"run": "r", "phase": "qa", "step": 3, "retriever": "model", "questions": 200}
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(evaluation_table(Evaluation(rows, {}, facts, ())))
+    lines = capture.get().splitlines()
+    assert any("exact_match" in line and "47.5 [30.0, 70.0]" in line for line in lines)
+    cells = [line.split() for line in lines if "relation_7 " in line]
+    # 8 metrics beside each other, then the ninth: 7 of 20 everywhere.
+    assert [[c for c in row if c != "│"] for row in cells] == [
+        ["relation_7", "20", *["35.0"] * 8],
+        ["relation_7", "20", "35.0"],
+    ]

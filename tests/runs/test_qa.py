@@ -1,12 +1,17 @@
 """Fine-tuning on questions: what moves, what stays, and that it resumes bit for bit."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 
+import realm_jax.runs.qa as module
+from realm_jax.config import RefreshConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.store import versions
+from realm_jax.inspect.loaded import find_version, open_run
+from realm_jax.refresh.workers import InlineWorker
 from realm_jax.runs.live_index import load_version
 from realm_jax.runs.qa import run_qa
 from realm_jax.runs.realm import run_realm
@@ -21,6 +26,13 @@ def config(make_config, prepared):
     made = make_config()
     qa = dataclasses.replace(made.qa, log_every=1)
     return dataclasses.replace(made, train_questions=str(asked), qa=qa)
+
+
+@pytest.fixture(scope="module")
+def quick(config):
+    """Without dropout: compiled sooner."""
+    bert = dataclasses.replace(config.model.bert, dropout=0.0)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, bert=bert))
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +72,50 @@ def test_a_reader_that_was_fine_tuned_is_kept(config, start, tmp_path):
     run_qa(config, tmp_path / "second", start_from=tmp_path / "first", stop_at=0)
     first, second = (Checkpoints(tmp_path / name).restore_params() for name in ("first", "second"))
     assert same(first, second)
+
+
+def test_inputs_made_on_a_thread_are_those_made_inline(config, start, tmp_path, monkeypatch):
+    run_qa(config, tmp_path / "thread", start_from=start)
+    monkeypatch.setattr(module, "ThreadWorker", lambda name: InlineWorker())
+    run_qa(config, tmp_path / "inline", start_from=start)
+    assert_same_end(tmp_path / "inline", tmp_path / "thread")
+
+
+def test_end_to_end_on_expressions_it_refreshes_and_resumes_bit_for_bit(quick, start, prepared, tmp_path):
+    """A snapshot is taken at step 2 and adopted at step 3, where the run is stopped; 8 blocks are judged."""
+    rows = [{**row, "answers": [row["answers"][0][:3] + r"\w+"], "is_regex": True} for row in questions()]
+    config = dataclasses.replace(
+        quick,
+        train_questions=str(write_jsonl(prepared / "expressions.jsonl", rows)),
+        qa=dataclasses.replace(quick.qa, loss="orqa", beam=8, end_to_end=True),
+        refresh=RefreshConfig(every=2, adoption="at_lag", lag=1, worker="thread", probes=4),
+    )
+    run_qa(config, tmp_path / "whole", start_from=start)
+    for stop_at in (3, None):
+        run_qa(config, tmp_path / "parts", start_from=start, stop_at=stop_at)
+    assert_same_end(tmp_path / "parts", tmp_path / "whole")
+    for name in ("loss", "retriever_loss", "staleness_steps"):
+        assert logged(tmp_path / "parts", name) == logged(tmp_path / "whole", name), name
+    assert list(logged(tmp_path / "whole", "index_version").values()) == [0, 0, 2, 2]
+    # An answer is in more beams of 8 than can be read among 3 blocks.
+    retrieved, read = (sum(logged(tmp_path / "whole", name).values()) for name in ("retrieved", "answerable"))
+    assert retrieved > read > 0
+    before, after = (Checkpoints(folder).restore_params() for folder in (start, tmp_path / "whole"))
+    assert not same(after["query_embedder"], before["embedder"])
+    assert not same(after["block_embedder"], before["embedder"])
+    assert same(after["encoder"], before["encoder"])
+    # The index in use is that of step 2, older than the parameters; that of step 4 was in flight at the end.
+    shutil.rmtree(tmp_path / "whole" / "index" / "v00000004", ignore_errors=True)
+    assert find_version(open_run(tmp_path / "whole"))[1] == 2
+    assert find_version(open_run(tmp_path / "whole", fresh_index=True))[1] is None
+
+
+def test_on_blocks_of_bm25_the_reader_alone_is_trained_and_nothing_is_embedded(quick, start, tmp_path):
+    config = dataclasses.replace(quick, qa=dataclasses.replace(quick.qa, retriever="bm25"))
+    run_qa(config, tmp_path / "qa", start_from=start, stop_at=2)
+    before, after = (Checkpoints(folder).restore_params() for folder in (start, tmp_path / "qa"))
+    for tower in ("query_embedder", "block_embedder"):
+        assert same(after[tower], before["embedder"])
+    assert not same(after["reader"]["bert"], before["encoder"]["bert"])
+    assert not (tmp_path / "qa" / "index").exists()
+    assert set(logged(tmp_path / "qa", "retrieved").values()) == {1.0}  # countries are named in questions

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from realm_jax.config import BertConfig, Config, ModelConfig, RealmConfig, ShapeConfig
+from realm_jax.config import BertConfig, Config, ModelConfig, QaConfig, RealmConfig, ShapeConfig
+from realm_jax.models.flops import embedder_flops
 from realm_jax.runs.setup import models_of
 from realm_jax.runs.speed import PEAKS, Spent, peak_flops, peak_of_run, step_flops
 from realm_jax.runs.trace import WARM, TraceHook
@@ -70,6 +71,17 @@ def test_a_step_of_the_paper():
     assert 1.4e15 < 3 * expected < 1.6e15
     config = paper(weights="uniform")
     assert step_flops(config, "realm", models_of(config)) == 3 * rows * (bert(384) + head)
+
+
+def test_fine_tuning_counts_what_it_trains_of_the_retriever():
+    def flops(**changes):
+        config = Config(model=ModelConfig(vocab_size=30_522), qa=QaConfig(**changes))
+        return step_flops(config, "qa", models_of(config))
+
+    queries = embedder_flops(models_of(paper()).embedder, rows=16, length=96)
+    blocks = embedder_flops(models_of(paper()).embedder, rows=16 * 5, length=312)
+    assert flops() - flops(retriever="bm25") == 3 * queries
+    assert flops(end_to_end=True) - flops() == 3 * blocks
 
 
 def test_rows_of_every_phase_count():

@@ -1,5 +1,10 @@
 """Regular expressions with a time limit."""
 
+from unittest.mock import patch
+
+import pytest
+
+import realm_jax.text.regex as module
 from realm_jax.text.regex import RegexMatcher
 
 ENDLESS = r"(a+)+$"  # takes 2 ** n steps on n times "a" and a "b"
@@ -28,4 +33,17 @@ def test_a_pattern_without_end_is_given_up_and_the_next_one_runs():
         assert not matcher.match("a" * 64 + "b", [ENDLESS])
         assert matcher.timeouts == 1
         assert matcher.match("1969", ["19"])
+        with patch.object(matcher, "close", side_effect=AssertionError("it was tried again")):
+            assert not matcher.match("a" * 64 + "b", [ENDLESS])
+        assert matcher.timeouts == 1
     matcher.close()  # closing twice is harmless
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 500])
+def test_many_texts_are_searched_as_one_by_one(monkeypatch, at_once):
+    monkeypatch.setattr(module, "TEXTS_AT_ONCE", at_once)
+    texts = ["in 1969 or 1970", "", "no year", "1971"]
+    with RegexMatcher() as matcher:
+        found = matcher.search_all(texts, [r"19\d\d", "(broken", "or"])
+        assert found == [matcher.search(text, [r"19\d\d", "or"]) for text in texts]
+    assert [len(hits) for hits in found] == [3, 0, 0, 1]

@@ -13,8 +13,9 @@ from realm_jax.ops.open_qa import QA_LOSSES
 from realm_jax.ops.relevance import retrieval_log_prob
 from realm_jax.train.accumulate import Accumulate, by_embeddings, by_sums
 from realm_jax.train.optimizer import make_optimizer
+from realm_jax.train.relevance import query_side_relevance
 from realm_jax.train.steps import ict_contrast, ict_embeddings, ict_loss, qa_loss, realm_loss
-from realm_jax.types import Blocks, Candidates, IctBatch, MaskedBatch, QuestionBatch, Rows
+from realm_jax.types import Beam, Blocks, Candidates, IctBatch, MaskedBatch, QuestionBatch, Rows
 
 B, K, M, VOCABULARY, DIMENSION = 8, 4, 2, 40, 8
 QUERY, TITLE, BODY = 9, 4, 10  # tokens
@@ -108,7 +109,17 @@ def question_batch(rng: np.random.Generator, count: int = B) -> QuestionBatch:
         answer_starts=starts,
         answer_stops=starts,
         answer_mask=np.broadcast_to(has_answer[..., None], starts.shape).copy(),
-        has_answer=has_answer,
+    )
+
+
+def beam(rng: np.random.Generator, batch: QuestionBatch, found: Candidates, others: int = 3) -> Beam:
+    """Draw a beam of the candidates and `others` further blocks, with embeddings."""
+    count = len(found.is_valid)
+    further = rng.random((2, count, others)) < 0.6
+    return Beam(
+        has_answer=np.concatenate([batch.answer_mask.any(axis=-1), further[0]], axis=1),
+        is_valid=np.concatenate([found.is_valid, further[1]], axis=1),
+        embeddings=rng.standard_normal((count, K + others, DIMENSION)).astype(np.float32),
     )
 
 
@@ -131,9 +142,15 @@ def realm_case(models: Models, rng: np.random.Generator):
 
 
 def qa_case(models: Models, rng: np.random.Generator):
-    loss = partial(qa_loss, models=models, joint_length=QUERY + BODY, answer_loss=QA_LOSSES["marginal"])
-    embeddings = rng.standard_normal((B, K, DIMENSION)).astype(np.float32)
-    return loss, ["embedder", "reader"], (question_batch(rng), candidates(rng), embeddings)
+    loss = partial(
+        qa_loss,
+        models=models,
+        joint_length=QUERY + BODY,
+        answer_loss=QA_LOSSES["orqa"],
+        relevance=partial(query_side_relevance, models=models),
+    )
+    batch, found = question_batch(rng), candidates(rng)
+    return loss, ["embedder", "reader"], (batch, found, beam(rng, batch, found))
 
 
 def ict_accumulate(models: Models) -> Accumulate:

@@ -1,5 +1,6 @@
 """The lexical baseline: BM25 (Robertson and Zaragoza 2009) by the library bm25s."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.text.answers import words
 from realm_jax.types import NO_BLOCK, Search
 
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # importing it sets DEBUG, and it reports on every call
 STOPWORDS = frozenset(STOPWORDS_EN_PLUS)
 
 

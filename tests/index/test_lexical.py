@@ -9,7 +9,7 @@ import pytest
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import prepare
-from realm_jax.evaluate.lexical import LexicalIndex, terms
+from realm_jax.index.lexical import LexicalIndex, terms
 from realm_jax.types import NO_BLOCK
 
 DOCUMENTS = [

@@ -1,0 +1,149 @@
+"""From questions to the inputs of a step: blocks found, answers found in them, a beam for the retriever.
+
+Letters: B batch, K blocks that are read, R blocks of the beam, D embedding.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, Protocol
+
+import numpy as np
+
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.questions import Occurrences, Question, QuestionRows
+from realm_jax.index.lexical import LexicalIndex
+from realm_jax.index.retriever import choose_blocks
+from realm_jax.runs.candidates import EmbedQueries, Timed
+from realm_jax.runs.live_index import LiveIndex
+from realm_jax.types import NO_BLOCK, Array, Beam, Candidates, Params, QuestionBatch, Search
+
+# (steps done, questions [B], candidates [B, K]) -> candidates, where answers stand in them
+FindAnswers = Callable[[int, QuestionRows, Candidates], tuple[Candidates, Occurrences]]
+# (places in the question set [B], block ids [B, R]) -> bool [B, R], an answer stands in the block
+BeamAnswers = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class Retriever(Protocol):
+    """Finds the blocks of questions, and says how the step scores them."""
+
+    def embed(self, params: Params, rows: QuestionRows) -> Array | None:
+        """Start what needs the parameters."""
+        ...
+
+    def search(self, rows: QuestionRows, embedded: Array | None, k: int) -> Search:
+        """Find the k best blocks `[B, k]`."""
+        ...
+
+    def beam_values(self, chosen: Search) -> dict[str, np.ndarray]:
+        """Return the fields of `Beam` from which the step scores the blocks `[B, R]`."""
+        ...
+
+
+class IndexRetriever:
+    """The run's own query embedder and index; the step gets the blocks' embeddings.
+
+    Args:
+      embed: from `query_embedder`.
+      live: the index in use.
+      timed: makes a context in which the index is searched.
+    """
+
+    def __init__(self, embed: EmbedQueries, live: LiveIndex, *, timed: Timed = nullcontext):
+        self._embed, self._live, self._timed = embed, live, timed
+
+    def embed(self, params: Params, rows: QuestionRows) -> Array:
+        return self._embed(params, rows.question)
+
+    def search(self, rows: QuestionRows, embedded: Array | None, k: int) -> Search:
+        del rows
+        queries = np.asarray(embedded)
+        with self._timed():
+            return self._live.current.index.search(queries, k)
+
+    def beam_values(self, chosen: Search) -> dict[str, np.ndarray]:
+        return {"embeddings": self._live.current.embeddings[np.maximum(chosen.block_ids, 0)]}
+
+
+class LexicalRetriever:
+    """BM25; the step gets its scores, and nothing of the retriever is trained.
+
+    Args:
+      questions: the whole set.
+      index: of the corpus.
+    """
+
+    def __init__(self, questions: Sequence[Question], index: LexicalIndex):
+        self._questions, self._index = questions, index
+
+    def embed(self, params: Params, rows: QuestionRows) -> None:
+        del params, rows
+
+    def search(self, rows: QuestionRows, embedded: Array | None, k: int) -> Search:
+        del embedded
+        texts = [self._questions[number].question for number in rows.numbers.tolist()]
+        return self._index.search_texts(texts, k)
+
+    def beam_values(self, chosen: Search) -> dict[str, np.ndarray]:
+        return {"scores": np.where(np.isfinite(chosen.scores), chosen.scores, 0.0).astype(np.float32)}
+
+
+class QuestionInputs:
+    """Turn a batch of questions into the step's inputs.
+
+    Args:
+      retriever: finds blocks.
+      corpus: the blocks.
+      answers: finds, and may swap, the answers in the blocks that are read.
+      beam_answers: finds the further blocks with an answer.
+      candidates: K.
+      beam: R, at least K.
+      extra: blocks searched beyond R, to replace duplicates.
+    """
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        corpus: Corpus,
+        *,
+        answers: FindAnswers,
+        beam_answers: BeamAnswers,
+        candidates: int,
+        beam: int,
+        extra: int,
+    ):
+        self._retriever, self._corpus = retriever, corpus
+        self._answers, self._beam_answers = answers, beam_answers
+        self._candidates, self._beam, self._extra = candidates, beam, extra
+
+    def begin(self, params: Params, rows: QuestionRows) -> Array | None:
+        """Start to embed the questions."""
+        return self._retriever.embed(params, rows)
+
+    def finish(
+        self, step: int, rows: QuestionRows, begun: Array | None
+    ) -> tuple[QuestionBatch, Candidates, Beam]:
+        """Return the batch, its candidates `[B, K]` and their beams `[B, R]`."""
+        found = self._retriever.search(rows, begun, self._beam + self._extra)
+        origin = np.full(len(rows.numbers), NO_BLOCK, np.int32)
+        chosen = choose_blocks(found, self._corpus.duplicate_of, count=self._beam, origin=origin)
+        read, further = np.split(chosen.block_ids, [self._candidates], axis=1)
+        candidates, places = self._answers(step, rows, self._fetch(read))
+        has_answer = places.has_answer
+        if further.shape[1]:
+            has_answer = np.concatenate([has_answer, self._beam_answers(rows.numbers, further)], axis=1)
+        batch = QuestionBatch(
+            question=rows.question,
+            answer_starts=places.starts,
+            answer_stops=places.stops,
+            answer_mask=places.mask,
+        )
+        values: dict[str, Any] = self._retriever.beam_values(chosen)
+        return batch, candidates, Beam(has_answer, chosen.block_ids != NO_BLOCK, **values)
+
+    def _fetch(self, block_ids: np.ndarray) -> Candidates:
+        return Candidates(
+            block_ids=block_ids,
+            blocks=self._corpus.gather(block_ids),
+            is_null=np.zeros(block_ids.shape, bool),
+            is_valid=block_ids != NO_BLOCK,
+        )

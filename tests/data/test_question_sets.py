@@ -1,0 +1,85 @@
+"""Question sets by their TFDS name: datasets of TFDS itself, written with a few questions of our own."""
+
+import subprocess
+import sys
+
+import pytest
+
+from realm_jax.data.questions import Question, Questions, parse_question
+from realm_jax.data.records import BadRecord, RawRecord
+from realm_jax.errors import ConfigError, CorpusError
+
+# TFDS's own builders, so that names and features are theirs; only the download is left out.
+WRITE_TFDS = """
+import sys
+import tensorflow_datasets as tfds
+import tensorflow_datasets.question_answering.web_questions  # registers it
+
+EXAMPLES = {
+    "natural_questions_open": [
+        {"question": "who found radium", "answer": ["Marie Curie", "Curie"]},
+        {"question": "where is the caf\u00e9", "answer": ["Paris"]},
+    ],
+    "web_questions": [
+        {"url": "u", "question": "what is the capital of peru?", "answers": ["Lima"]},
+        {"url": "u", "question": "who knows?", "answers": []},
+    ],
+}
+for name, rows in EXAMPLES.items():
+    kind = tfds.builder_cls(name)
+    kind._split_generators = lambda self, download: {"validation": self._generate_examples()}
+    kind._generate_examples = lambda self, rows=rows: enumerate(rows)
+    kind(data_dir=sys.argv[1], file_format="array_record").download_and_prepare()
+"""
+
+
+@pytest.fixture(scope="module")
+def tfds_folder(tmp_path_factory):
+    pytest.importorskip("tensorflow_datasets", reason="the package tensorflow-datasets is not installed")
+    folder = tmp_path_factory.mktemp("tfds")
+    done = subprocess.run([sys.executable, "-c", WRITE_TFDS, str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_answers_of_natural_questions_open_are_in_a_field_of_another_name(tfds_folder):
+    name = "tfds:natural_questions_open:validation"
+    asked = Questions.load(name, strict=True, tfds_dir=tfds_folder)
+    # TFDS shuffles what it writes; a question without an id is named by its place.
+    assert {question._replace(id="") for question in asked} == {
+        Question("", "who found radium", ("Marie Curie", "Curie")),
+        Question("", "where is the caf\u00e9", ("Paris",)),
+    }
+    assert [question.id for question in asked] == [f"{name}:1", f"{name}:2"]
+
+
+def test_a_question_of_web_questions_without_answers_is_left_out(tfds_folder):
+    asked = Questions.load("tfds:web_questions:validation", tfds_dir=tfds_folder)
+    assert [(question.question, question.answers) for question in asked] == [
+        ("what is the capital of peru?", ("Lima",))
+    ]
+    assert asked.bad_counts == {"empty_text": 1}
+
+
+def test_names_that_are_not_there(tfds_folder):
+    with pytest.raises(ConfigError, match="split"):
+        Questions.load("tfds:web_questions", tfds_dir=tfds_folder)
+    with pytest.raises(CorpusError, match="tfds:web_questions:test"):
+        Questions.load("tfds:web_questions:test", tfds_dir=tfds_folder)
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"answer": {"aliases": [b"Lima", b"Ciudad"], "value": b"Lima"}, "question_id": b"tc_1"}, "tc_1"),
+        ({"answers": {"text": ["Lima", "Ciudad"], "answer_start": [3, 9]}, "id": b"squad"}, "squad"),
+    ],
+)
+def test_answers_in_a_table_of_their_own(record, expected):
+    found = parse_question(RawRecord("f", 1, {"question": b"capital?", **record}, 0.0))
+    assert found == Question(expected, "capital?", ("Lima", "Ciudad"))
+
+
+def test_answers_that_are_no_text():
+    found = parse_question(RawRecord("f", 1, {"question": "?", "answers": [b"\xff"]}, 0.0))
+    assert isinstance(found, BadRecord) and found.reason == "invalid_utf8"
