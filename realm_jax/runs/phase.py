@@ -224,7 +224,7 @@ def run_phase(
         state = train(
             state,
             stream=phase.spent.waiting("data", phase.stream),
-            inputs=phase.inputs,
+            inputs=phase.spent.timed("inputs", phase.inputs),
             step_fn=step_fn,
             hooks=[*phase.hooks, log, trace, checkpoint_hook],
             stop_at=last,

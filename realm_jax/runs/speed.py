@@ -84,6 +84,15 @@ class Spent:
             with self._lock:  # the index may be searched on a thread of its own
                 self._seconds[name] += self._clock() - start
 
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Add the time of every call of a function to a name."""
+
+        def call(*arguments: Any) -> Any:
+            with self.on(name):
+                return function(*arguments)
+
+        return call
+
     def waiting(self, name: str, items: Iterator[Any]) -> Iterator[Any]:
         """Yield the items; the wait for each is added to a name."""
         while True:

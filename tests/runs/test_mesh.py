@@ -70,7 +70,7 @@ def test_ict_in_microbatches_on_a_mesh_equals_that_on_one_device(config, tmp_pat
     for name in ("loss", "accuracy", "gradient_norm"):
         found, expected = (list(logged(tmp_path / run, name).values()) for run in ("split", "single"))
         np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-4, err_msg=name)
-    assert last["data_seconds"] > 0 and last["model_flops_per_second"] > 0
+    assert last["data_seconds"] > 0 and last["inputs_seconds"] > 0 and last["model_flops_per_second"] > 0
     assert list((tmp_path / "split" / "trace").rglob("*.xplane.pb"))
     assert not (tmp_path / "single" / "trace").exists()
 
@@ -85,7 +85,8 @@ def test_fine_tuning_on_a_mesh_equals_that_on_one_device(config, tmp_path):
     for name in ("loss", "retrieved", "gradient_norm"):
         found, expected = (list(logged(tmp_path / run, name).values()) for run in ("split", "single"))
         np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-4, err_msg=name)
-    assert 0 < last["search_seconds"] < last["step_seconds"]
+    # What is searched beside a step is for the next one.
+    assert last["search_seconds"] > 0 and last["inputs_seconds"] > 0
 
 
 def test_blocks_are_embedded_without_a_word_between_devices(config):

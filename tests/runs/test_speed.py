@@ -26,6 +26,18 @@ def test_seconds_are_added_by_name_until_they_are_taken():
     assert spent.take() == {"search": 3.0}
 
 
+def test_calls_of_a_function_are_counted():
+    now = [0.0]
+
+    def slow(first, second):
+        now[0] += 4.0
+        return first - second
+
+    spent = Spent(clock=lambda: now[0])
+    timed = spent.timed("inputs", slow)
+    assert timed(7, 2) + timed(1, 1) == 5 and spent.take() == {"inputs": 8.0}
+
+
 def test_the_wait_for_each_item_is_counted_and_the_work_on_it_is_not():
     now = [0.0]
 
