@@ -44,6 +44,8 @@ def main() -> None:
             corpus,
             max_answers=QaConfig.max_answers,
             swap_probability=0.0,
+            drop_sentences=0.0,
+            strange_sentences=0,
             max_length=1,
             seed=0,
             matcher=matcher,

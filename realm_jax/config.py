@@ -33,6 +33,8 @@ class BertConfig:
     activation: Literal["gelu", "gelu_tanh", "relu"] = "gelu_tanh"  # of the feed-forward layers
     layer_norm_eps: float = 1e-12  # epsilon of the LayerNorms
     dropout: float = 0.1  # rate, in training
+    # what fresh parameters start from; near_identity: for narrow models trained from nothing
+    start: Literal["bert", "near_identity"] = "bert"
 
     def __post_init__(self) -> None:
         require(
@@ -176,6 +178,8 @@ class RealmConfig(PhaseConfig):
     window_steps: int = 0  # reading warm-up: first steps, in which bodies are cut to the evidence window
     encoder_from_embedder: bool = False  # start the encoder's BERT from the embedder's
     oversample: int = 1  # rows drawn for each row kept; those with evidence are kept first
+    span_weight: float = 0.0  # of a loss that makes the reader's span scorer point at the masked span
+    ahead: bool = True  # find a step's blocks during the step before, with the parameters before that one
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,10 @@ class QaConfig(PhaseConfig):
     loss: Literal["marginal", "orqa", "emdr2", "pdist"] = "marginal"  # and how answers are chosen
     candidates: int = 5  # blocks read a question
     max_answers: int = 8  # answer spans kept a block
-    swap_probability: float = 0.0  # share of answers, and of all salient spans, that are replaced
+    whole_words: bool = False  # answers are made of whole words, not of pieces; off: as ORQA
+    swap_probability: float = 0.0  # share of answers, titles and salient spans that are replaced in training
+    drop_sentences: float = 0.0  # share of a block's other sentences left out, where there are swaps
+    strange_sentences: int = 0  # most sentences of other blocks mixed in, where there are swaps
     retriever: Literal["model", "bm25"] = "model"  # model: the run's embedder and index; bm25: lexical, fixed
     beam: int = 0  # blocks in which loss `orqa` looks for the answer, 5000 in ORQA; 0: those that are read
     end_to_end: bool = False  # train the block embedder too, and refresh the index as `refresh` says
@@ -259,8 +266,8 @@ class Config:
     seed: int = 0  # of parameters, order, masks, swaps and dropout
     corpus: str = ""  # prepared corpus that is searched (Z)
     text: str = ""  # prepared corpus that is masked (X); empty: the same as `corpus`
-    train_questions: str = ""  # question set to fine-tune on, JSONL
-    dev_questions: str = ""  # question set to evaluate on, JSONL
+    train_questions: str = ""  # question set to fine-tune on, JSONL or tfds:name:split
+    dev_questions: str = ""  # question set to evaluate on, JSONL or tfds:name:split
     model: ModelConfig = field(default_factory=ModelConfig)
     shapes: ShapeConfig = field(default_factory=ShapeConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)

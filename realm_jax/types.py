@@ -76,10 +76,11 @@ class Candidates:
 class QuestionBatch:
     """Questions and, for each candidate, where an answer stands in its body."""
 
-    question: Rows  # [CLS] question [SEP], [B, L]
+    question: Rows  # [CLS] question [SEP], [B, L], as the reader reads it
     answer_starts: Array  # int32 [B, K, S], token positions in the body
     answer_stops: Array  # int32 [B, K, S], inclusive last token
     answer_mask: Array  # bool [B, K, S]; False on padding
+    asked: Rows | None = None  # the question as the retriever embeds it, where it is read rewritten
 
 
 @struct.dataclass

@@ -100,6 +100,11 @@ def test_broken_rules_are_one_message_on_standard_error(tiny_runs: TinyRuns, tmp
         (["fill", qa, "no mask"], "MASK"),
         (["retrieve", qa, " "], "needs a text"),
         (["evaluate", qa], "questions or batches"),
+        (["evaluate", qa, "--questions", "dev", "--candidates", "0"], "at least 1 block"),
+        (["evaluate", qa, "--questions", "dev", "--batch-size", "0"], "at least 1 row"),
+        (["fill", qa, "[MASK]", "--candidates", "0"], "at least 1 candidate"),
+        (["fill", qa, "[MASK]", "--top", "0"], "at least 1 wordpiece"),
+        (["retrieve", qa, "Peru", "--k", "0"], "at least 1 block"),
         (["evaluate", qa, "--questions", nowhere], "question set"),
         (["evaluate", qa, "--corpus", nowhere, "--questions", "dev"], "prepared corpus"),
         (["evaluate", qa, "--questions", "dev", "--step", "77"], "step 77"),
@@ -116,6 +121,23 @@ def test_broken_rules_are_one_message_on_standard_error(tiny_runs: TinyRuns, tmp
         assert message in shown.err and shown.err.startswith(f"realm_jax {words[0]}: ")
         assert "Traceback" not in shown.err
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_vocabulary_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    source = tmp_path / "a.txt"
+    source.write_text("the river and the sea and the river " * 20)
+
+    def cut_short(self, path):
+        Path(path).write_bytes(b"[PAD]\n[UN")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("realm_jax.text.tokenizer.Tokenizer.save", cut_short)
+    words = ["vocabulary", str(source), "--out", str(tmp_path / "out" / "vocab.txt"), "--size", "100"]
+    assert main(words) == 130
+    assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.undo()
+    assert main(words) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["vocab.txt"]
 
 
 def test_ctrl_c_ends_with_one_line(monkeypatch, capsys):

@@ -1,5 +1,6 @@
 """vocabulary, prepare. Nothing here imports jax."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,8 @@ Sources = Annotated[
     arg(
         metavar="SOURCE ...",
         help=".jsonl or .jsonl.gz: a JSON object a line, a document each; a folder: its .txt files, those in "
-        "subfolders too, titled by file name; tfds:name/config:split: a TFDS dataset on disk in ArrayRecord "
-        "format. Several make one corpus.",
+        "subfolders too, titled by file name; .txt: one such file; tfds:name/config:split: a TFDS dataset on "
+        "disk in ArrayRecord format. Several make one corpus.",
         help_behavior_hint="(at least one)",
     ),
 ]
@@ -41,7 +42,10 @@ class FieldNames:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Train a WordPiece vocabulary, shared by all the sources given; corpora of one run must share one."""
+    """Train a WordPiece vocabulary, shared by all the sources given; corpora of one run must share one.
+
+    Records that cannot be read are passed over; `prepare` reports them.
+    """
 
     sources: Sources
     out: Path  # the vocab.txt to write; must not exist
@@ -102,7 +106,12 @@ def vocabulary(arguments: Sequence[str], *, prog: str) -> None:
         )
     tokens = train_vocabulary(texts, vocab_size=options.size, min_frequency=options.min_frequency)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    Tokenizer(tokens).save(options.out)
+    aside = options.out.with_name(f".{options.out.name}.{os.getpid()}.unfinished")
+    try:
+        Tokenizer(tokens).save(aside)
+        aside.rename(options.out)
+    finally:
+        aside.unlink(missing_ok=True)
     print(f"{options.out}: {len(tokens)} wordpieces from {texts.documents} documents")
 
 

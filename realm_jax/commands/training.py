@@ -64,9 +64,10 @@ class Finetune(Ict):
     """Fine-tune span reader and query embedder on questions with answers, against a fixed index.
 
     Needs --train-questions, JSON lines with "question" and "answers" (a list of texts); answers are learned
-    as spans of the blocks found. Starts from a run of pretrain. Of the phases' options below, qa.* are
-    those of this one, with index.*. The run folder gets checkpoints/, index/, config.json (every value),
-    metrics.jsonl and tensorboard/. Ctrl-C saves; the same command resumes.
+    as spans of the blocks found. With --qa.end-to-end the block embedder moves too, and the index is
+    refreshed; with --qa.retriever bm25 the reader alone is trained. Starts from a run of pretrain. Of the
+    phases' options below, qa.* are those of this one, with index.*. The run folder gets checkpoints/, index/,
+    config.json (every value), metrics.jsonl and tensorboard/. Ctrl-C saves; the same command resumes.
     """
 
 
@@ -127,7 +128,8 @@ def finetune(arguments: Sequence[str], *, prog: str) -> None:
         prog=prog,
         examples="""
         realm_jax finetune --workdir runs/qa --start-from runs/realm --train-questions qa_train.jsonl
-        realm_jax finetune --workdir runs/orqa --start-from runs/ict --qa.loss orqa --qa.candidates 5
+        realm_jax finetune --workdir runs/orqa --start-from runs/ict --qa.loss orqa --qa.beam 5000
+        realm_jax finetune --workdir runs/sparse --start-from runs/realm --qa.retriever bm25
         """,
     )
     from realm_jax.runs.qa import run_qa

@@ -56,8 +56,8 @@ class Evaluate(Searched):
     evaluation.json and predictions.jsonl.
     """
 
-    # .jsonl with "question", "answers", if any "id", "source", "is_regex", "gold_passage_ids"; or dev, the
-    # set named in the run's config
+    # .jsonl with "question", "answers", if any "id", "source", "is_regex", "gold_passage_ids"; or
+    # tfds:name:split; or dev, the set named in the run's config
     questions: OptionalText = None
     out: OptionalPath = None  # folder to write to (default: RUN/evaluation-RETRIEVER)
     # model: the run's embedder; bm25: lexical; null: no block, closed book (default: as in fine-tuning)

@@ -1,6 +1,7 @@
 """A prepared corpus, memory-mapped: blocks are gathered by index, without work per token."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -150,6 +151,11 @@ class Corpus:
         """Return the tokens of a block's body, [SEP] included, without padding: int32 [n]."""
         return self.arrays["bodies"][block_id, : int(self.arrays["body_lengths"][block_id])].astype(np.int32)
 
+    def title(self, block_id: int) -> np.ndarray:
+        """Return the token ids of a title, int32 [m], without [CLS] and [SEP]."""
+        length = int(self.arrays["title_lengths"][block_id])
+        return self.arrays["titles"][block_id, 1 : length - 1].astype(np.int32)
+
     def text(self, block_id: int) -> BlockText:
         """Return a block as people read it."""
         a, b, c, d = (int(i) for i in self.arrays["text_offsets"][3 * block_id : 3 * block_id + 4])
@@ -173,11 +179,15 @@ class Corpus:
         last = min(stop, len(encoding.ids) - 1)  # the closing [SEP] stands for no text
         return body[int(encoding.offsets[start, 0]) : int(encoding.offsets[last, 1])]
 
-    def span_pool(self, *, max_blocks: int = 200_000) -> SpanPool:
+    def span_pool(
+        self, *, max_blocks: int = 200_000, further: Sequence[Sequence[np.ndarray]] = ()
+    ) -> SpanPool:
         """Collect the different salient spans, from blocks spread evenly over the corpus.
 
         Args:
           max_blocks: how many blocks are looked at at most.
+          further: groups of other spans, token ids int [m]; each group is a kind of its own, for those of its
+            spans that are no salient ones.
         """
         blocks = np.unique(np.linspace(0, len(self) - 1, min(max_blocks, len(self))).astype(np.int64))
         spans, kinds = [], []
@@ -185,9 +195,16 @@ class Corpus:
             found = self.spans(block_id)
             row = self.arrays["bodies"][block_id]
             spans += [row[start:stop] for start, stop, _ in found.tolist()]
-            kinds.append(found[:, 2])
-        kind = np.concatenate([np.zeros(0, np.int32), *kinds])
-        return SpanPool(spans, kind, is_continuation=self.tokenizer.is_continuation)
+            kinds += found[:, 2].tolist()
+        for kind, group in enumerate(further, start=len(self.manifest["kinds"])):
+            spans += group
+            kinds += [kind] * len(group)
+        return SpanPool(spans, np.array(kinds, np.int32), is_continuation=self.tokenizer.is_continuation)
+
+    def titles(self) -> list[np.ndarray]:
+        """Return the different titles: token ids int32 [m] each."""
+        different = np.unique(self.arrays["titles"], axis=0, return_index=True)[1]
+        return [title for i in different.tolist() if len(title := self.title(i))]
 
     @cached_property
     def _null(self) -> Blocks:

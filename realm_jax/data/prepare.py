@@ -7,6 +7,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,6 +98,8 @@ def prepare(
             got=f"{max_block_tokens=}, {title_tokens=}",
             remedy="The usual widths are 288 and 24.",
         )
+    if workers is not None and workers < 1:
+        raise ConfigError("prepare has at least 1 worker", got=workers, remedy="Leave it out: one a core.")
     settings: dict[str, Any] = {
         "fields": fields,
         "splitter": get_splitter(splitter),
@@ -254,6 +257,12 @@ def _encoded(
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except BrokenProcessPool as error:
+            raise CorpusError(
+                "Preparation needs its worker processes",
+                got="one that was killed, as the system does when memory runs out, or that could not start",
+                remedy="Use fewer with --workers; a script calls prepare under `if __name__ == '__main__':`.",
+            ) from error
         finally:
             for future in waiting:
                 future.cancel()

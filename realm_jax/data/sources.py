@@ -1,4 +1,4 @@
-"""Where documents come from: JSON lines, folders of plain text, TFDS datasets."""
+"""Where documents come from: JSON lines, plain text, TFDS datasets."""
 
 import gzip
 import importlib
@@ -50,13 +50,14 @@ class JsonLines:
 
 
 class TextFolder:
-    """A folder of .txt files, subfolders included; the title is the file's name without .txt."""
+    """A .txt file, or a folder of them, subfolders included; the title is the file's name without .txt."""
 
     unit = "bytes"
 
     def __init__(self, path: Path):
         self.name = str(path)
-        self._files = sorted(file for file in path.rglob("*.txt") if file.is_file())
+        self._folder = path if path.is_dir() else path.parent
+        self._files = sorted(f for f in path.rglob("*.txt") if f.is_file()) if path.is_dir() else [path]
         if not self._files:
             raise CorpusError(
                 "A folder given as a source holds .txt files",
@@ -77,7 +78,7 @@ class TextFolder:
                     remedy="Make it readable, or move it out of the folder.",
                 ) from error
             position += len(data)
-            fields = {"title": file.stem, "text": data, "id": file.relative_to(self.name).as_posix()}
+            fields = {"title": file.stem, "text": data, "id": file.relative_to(self._folder).as_posix()}
             yield RawRecord(str(file), 1, fields, position)
 
 
@@ -131,7 +132,7 @@ def open_source(source: str | Path, *, tfds_dir: str | Path | None = None) -> So
     """Open a source by its name.
 
     Args:
-      source: a .jsonl or .jsonl.gz file, a folder of .txt files, or "tfds:name/config:split".
+      source: a .jsonl, .jsonl.gz or .txt file, a folder of .txt files, or "tfds:name/config:split".
       tfds_dir: where TFDS keeps its datasets; its own default if None.
 
     Raises:
@@ -140,11 +141,11 @@ def open_source(source: str | Path, *, tfds_dir: str | Path | None = None) -> So
     if str(source).startswith("tfds:"):
         return TfdsSplit(str(source).removeprefix("tfds:"), data_dir=tfds_dir)
     path = Path(source)
-    if path.is_dir():
+    if path.is_dir() or (path.is_file() and path.suffix == ".txt"):
         return TextFolder(path)
     if not path.is_file():
         raise CorpusError(
-            "A source is a JSONL file, a folder of .txt files, or tfds:name:split",
+            "A source is a JSONL file, a folder of .txt files, one .txt file, or tfds:name/config:split",
             got=str(source),
             remedy="Check the path.",
         )

@@ -1,7 +1,7 @@
 """The lexical baseline: BM25 (Robertson and Zaragoza 2009) by the library bm25s."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from bm25s import BM25
@@ -13,6 +13,7 @@ from realm_jax.types import NO_BLOCK, Search
 
 logging.getLogger("bm25s").setLevel(logging.WARNING)  # importing it sets DEBUG, and it reports on every call
 STOPWORDS = frozenset(STOPWORDS_EN_PLUS)
+REPORTED_BLOCKS = 1000  # between two words of progress
 
 
 class LexicalIndex:
@@ -27,11 +28,22 @@ class LexicalIndex:
         self._bm25, self._count = bm25, count
 
     @classmethod
-    def build(cls, corpus: Corpus) -> "LexicalIndex":
-        """Index the words of a corpus, in memory."""
-        texts = (corpus.text(block_id) for block_id in range(len(corpus)))
+    def build(cls, corpus: Corpus, *, progress: Callable[[int], None] = lambda done: None) -> "LexicalIndex":
+        """Index the words of a corpus, in memory.
+
+        Args:
+          corpus: the blocks.
+          progress: told how many blocks have been split into words, which takes most of the time.
+        """
+        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells of its own steps otherwise
+        bags = []
+        for block_id in range(len(corpus)):
+            text = corpus.text(block_id)
+            bags.append(terms(f"{text.title} {text.body}"))
+            if len(bags) % REPORTED_BLOCKS == 0:
+                progress(len(bags))
         bm25 = BM25(k1=0.9, b=0.4)  # the usual values for passages
-        bm25.index([terms(f"{text.title} {text.body}") for text in texts], show_progress=False)
+        bm25.index(bags, show_progress=False)
         return cls(bm25, len(corpus))
 
     def __len__(self) -> int:

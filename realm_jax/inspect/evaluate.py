@@ -83,7 +83,7 @@ def evaluate_run(
       masker: how they are masked.
 
     Raises:
-      ConfigError: nothing to evaluate, or a k below 1.
+      ConfigError: nothing to evaluate, a k below 1, or no candidates.
       CheckpointError: asked to read with an untrained reader.
     """
     if questions is None and not utility_batches:
@@ -94,6 +94,8 @@ def evaluate_run(
         )
     if not ks or min(ks) < 1:
         raise ConfigError("recall@k takes k of at least 1", got=list(ks), remedy="Such as 1 5 20 100.")
+    if candidates is not None and candidates < 1:
+        raise ConfigError("at least 1 block is read", got=candidates, remedy="5 is usual.")
     reads = run.phase == "qa" if read is None else read
     if reads:
         require_reader(run)
@@ -128,7 +130,7 @@ def evaluate_run(
         facts |= {"masked_text": str(text.path), "masker": masker}
     if "version" in vars(run):
         facts["index_version"] = run.version.version
-        facts["index_staleness_steps"] = run.step - run.version.version if run.phase == "realm" else 0
+        facts["index_staleness_steps"] = 0 if run.blocks_stay else run.step - run.version.version
     return Evaluation(table, utility, facts, predictions)
 
 

@@ -63,11 +63,17 @@ def fill_masks(
       retriever: `model`, `bm25` (p(z|x) stays the model's), or `null` for the null block alone.
 
     Raises:
-      ConfigError: no mask, too many, masks that do not fit the target, or a sentence too long.
+      ConfigError: no mask, too many, masks that do not fit the target, a sentence too long, no candidates.
     """
+    count = run.config.shapes.candidates if candidates is None else candidates
+    if count < 1 or top < 1:
+        raise ConfigError(
+            "at least 1 candidate is read, the null block, and at least 1 wordpiece shown",
+            got=f"candidates {count}, top {top}",
+            remedy="8 and 5 are usual.",
+        )
     sentence, target_ids = _expand(run, sentence, target)
     batch = _masked(run, sentence, target_ids)
-    count = candidates or run.config.shapes.candidates
     if retriever == "model":
         found = search_rows(run, batch.query, k=count + run.config.index.extra)
     else:

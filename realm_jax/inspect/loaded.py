@@ -12,7 +12,7 @@ import numpy as np
 
 from realm_jax.config import Config, from_dict
 from realm_jax.data.corpus import Corpus
-from realm_jax.errors import CheckpointError
+from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.index.lexical import LexicalIndex
 from realm_jax.index.manifest import IndexManifest
 from realm_jax.index.protocol import Storage
@@ -65,6 +65,11 @@ class LoadedRun:
         """Where the blocks came from that the run was fine-tuned on."""
         return self.config.qa.retriever if self.phase == "qa" else "model"
 
+    @property
+    def blocks_stay(self) -> bool:
+        """The phase did not train the block embedder, so an index of any of its steps is as good."""
+        return self.phase == "read" or (self.phase == "qa" and not self.config.qa.end_to_end)
+
     @cached_property
     def version(self) -> IndexVersion:
         """The index over the corpus."""
@@ -77,7 +82,9 @@ class LoadedRun:
     @cached_property
     def lexical(self) -> LexicalIndex:
         """The BM25 index over the corpus."""
-        return LexicalIndex.build(self.corpus)
+        name, count = f"index the words of {self.corpus.path}", len(self.corpus)
+        with reporter(name, count, unit="blocks", write=to_stderr) as progress:
+            return LexicalIndex.build(self.corpus, progress=progress.update)
 
     @cached_property
     def embed_queries(self) -> EmbedQueries:
@@ -139,8 +146,10 @@ def open_run(
     Raises:
       CheckpointError: the folder holds no checkpoint, or there is no corpus to search.
       CorpusError: the corpus cannot be opened.
-      ConfigError: the corpus has another vocabulary than the run.
+      ConfigError: the corpus has another vocabulary than the run, or batches are empty.
     """
+    if batch_size < 1:
+        raise ConfigError("a batch has at least 1 row", got=batch_size, remedy="8 is usual.")
     checkpoints = Checkpoints(folder)
     record = checkpoints.record(step=step)
     config: Config = from_dict(Config, record["config"])
@@ -184,10 +193,8 @@ def find_version(run: LoadedRun) -> tuple[Path, int | None]:
     """
     root = run.folder / INDEX_FOLDER
     foreign = run.folder / f"{INDEX_FOLDER}-{run.corpus.content_hash[:12]}"
-    # Phases that do not train the block embedder.
-    fixed = run.phase == "read" or (run.phase == "qa" and not run.config.qa.end_to_end)
     wanted = [run.step]
-    if run.recorded_version is not None and (fixed or not run.fresh_index):
+    if run.recorded_version is not None and (run.blocks_stay or not run.fresh_index):
         wanted.append(run.recorded_version)
     for place in (root, foreign):
         for version in wanted:

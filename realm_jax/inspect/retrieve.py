@@ -98,7 +98,12 @@ def retrieve(
 
     Returns:
       Score, block id and text of at most k blocks, best first.
+
+    Raises:
+      ConfigError: k is below 1.
     """
+    if k < 1:
+        raise ConfigError("a search finds at least 1 block", got=f"k {k}", remedy="5 is usual.")
     found = search(run, [text], retriever=retriever, k=k)
     return [
         (float(score), block_id, run.corpus.text(block_id))

@@ -33,7 +33,7 @@ def evaluation_table(evaluation: Evaluation) -> RenderableType:
         left_out = sum(facts.get("questions_left_out", {}).values())
         asked = f"{facts['questions']} questions" + (f" ({left_out} left out)" if left_out else "")
         table = Table(title=Text(f"{title}, {asked}"), title_justify="left")
-        table.add_column("")
+        table.add_column("", min_width=max(map(len, evaluation.table["all"])))  # recall@1 and @100 end alike
         many = len(evaluation.table) > SOURCES_ABREAST
         shown = {"all": evaluation.table["all"]} if many else evaluation.table
         for row in shown:

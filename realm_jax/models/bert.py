@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from realm_jax.errors import ConfigError
+from realm_jax.models.start import BERT_INIT, Initializer, Start, make_start
 from realm_jax.types import Array, Tokens
 
 # What a layer keeps for the backward pass, by name; the rest is computed again. None: everything is kept.
@@ -34,29 +35,32 @@ class Attention(nn.Module):
       num_heads: heads; divides the hidden size.
       dropout: rate on attention probabilities.
       dtype: compute dtype; the softmax is float32.
+      start: initialisers of the kernels.
     """
 
     num_heads: int
     dropout: float
     dtype: jnp.dtype
+    start: Start
 
     @nn.compact
     def __call__(self, hidden: Array, mask: Array, *, deterministic: bool) -> Array:
         size = hidden.shape[-1]
         heads = (self.num_heads, size // self.num_heads)
 
-        def project(name: str) -> Array:
-            flat = dense(size, self.dtype, name)(hidden)
+        def project(name: str, kernel_init: Initializer) -> Array:
+            flat = dense(size, self.dtype, name, kernel_init=kernel_init)(hidden)
             return flat.reshape(*flat.shape[:-1], *heads)  # [..., L, heads, H / heads]
 
-        query, key, value = project("query"), project("key"), project("value")
+        query, key = project("query", self.start.scores), project("key", self.start.scores)
+        value = project("value", self.start.values)
         scores = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=jnp.float32)
         scores = scores * jnp.float32(heads[1] ** -0.5)
         allowed = jnp.broadcast_to(mask[..., None, None, :], scores.shape)
         weights = jax.nn.softmax(jnp.where(allowed, scores, jnp.float32(-1e9)), axis=-1).astype(self.dtype)
         weights = nn.Dropout(self.dropout)(weights, deterministic=deterministic)
         context = jnp.einsum("...hqk,...khd->...qhd", weights, value)
-        return dense(size, self.dtype, "out")(context.reshape(hidden.shape))
+        return dense(size, self.dtype, "out", kernel_init=self.start.values)(context.reshape(hidden.shape))
 
 
 class Layer(nn.Module):
@@ -68,11 +72,12 @@ class Layer(nn.Module):
     layer_norm_eps: float
     dropout: float
     dtype: jnp.dtype
+    start: Start
 
     @nn.compact
     def __call__(self, hidden: Array, mask: Array, deterministic: bool) -> Array:
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        attended = Attention(self.num_heads, self.dropout, self.dtype, name="attention")(
+        attended = Attention(self.num_heads, self.dropout, self.dtype, self.start, name="attention")(
             hidden, mask, deterministic=deterministic
         )
         hidden = layer_norm(self.layer_norm_eps, self.dtype, "attention_norm")(hidden + drop(attended))
@@ -97,6 +102,7 @@ class Bert(nn.Module):
       dropout: rate on embeddings, attention probabilities and sublayer outputs.
       dtype: compute dtype; parameters, LayerNorm and softmax stay float32.
       rematerialisation: a key of `REMATERIALISATIONS`.
+      start: what fresh parameters start from, see `models.start`.
 
     Source: Devlin et al. 2019; parameter for parameter the published checkpoints.
     """
@@ -113,11 +119,13 @@ class Bert(nn.Module):
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
     rematerialisation: str = "none"
+    start: str = "bert"
 
     def setup(self) -> None:
-        self.word = _table(self.vocab_size, self.hidden_size, self.dtype)
-        self.position = _table(self.max_positions, self.hidden_size, self.dtype)
-        self.segment = _table(self.type_vocab_size, self.hidden_size, self.dtype)
+        start = make_start(self.start, hidden_size=self.hidden_size)
+        self.word = self._table(self.vocab_size, start.word)
+        self.position = self._table(self.max_positions, start.place)
+        self.segment = self._table(self.type_vocab_size, start.place)
         self.embedding_norm = layer_norm(self.layer_norm_eps, self.dtype)
         self.embedding_dropout = nn.Dropout(self.dropout)
         kept = REMATERIALISATIONS[self.rematerialisation]
@@ -130,6 +138,7 @@ class Bert(nn.Module):
                 self.layer_norm_eps,
                 self.dropout,
                 self.dtype,
+                start,
             )
             for _ in range(self.num_layers)
         ]
@@ -159,6 +168,9 @@ class Bert(nn.Module):
         """Multiply with the word embeddings: `[..., H] -> [..., V]`."""
         return self.word.attend(hidden)
 
+    def _table(self, entries: int, embedding_init: Initializer) -> nn.Embed:
+        return nn.Embed(entries, self.hidden_size, dtype=self.dtype, embedding_init=embedding_init)
+
 
 class Float32Norm(nn.LayerNorm):
     """Normalise in float32, whatever comes in, and return `out_dtype`."""
@@ -176,10 +188,12 @@ def layer_norm(epsilon: float, dtype: jnp.dtype, name: str | None = None) -> nn.
     )
 
 
-def dense(features: int, dtype: jnp.dtype, name: str | None = None) -> nn.Dense:
-    """Make a linear layer with BERT's initialisation."""
-    return nn.Dense(features, dtype=dtype, name=name, kernel_init=nn.initializers.normal(0.02))
-
-
-def _table(entries: int, features: int, dtype: jnp.dtype) -> nn.Embed:
-    return nn.Embed(entries, features, dtype=dtype, embedding_init=nn.initializers.normal(0.02))
+def dense(
+    features: int,
+    dtype: jnp.dtype,
+    name: str | None = None,
+    *,
+    kernel_init: Initializer = BERT_INIT,
+) -> nn.Dense:
+    """Make a linear layer, with BERT's initialisation unless told otherwise."""
+    return nn.Dense(features, dtype=dtype, name=name, kernel_init=kernel_init)

@@ -54,6 +54,20 @@ class Models:
         """Predict masked words: `[B, K, L], [B, M] -> float32 [B, K, M, V]`."""
         return self.encoder.apply({"params": params["encoder"]}, joint, positions, **_dropout(dropout_key))
 
+    def read(self, params: Params, joint: Tokens, *, dropout_key: Array | None = None) -> Array:
+        """Read with the encoder: hidden states `[..., L, H]` of `[..., L]`."""
+        return self.encoder.apply(
+            {"params": params["encoder"]}, joint, method="read", **_dropout(dropout_key)
+        )
+
+    def words_of(self, params: Params, hidden: Array, positions: Array) -> Array:
+        """Predict masked words from what was read: `[B, K, L, H], [B, M] -> float32 [B, K, M, V]`."""
+        return self.encoder.apply({"params": params["encoder"]}, hidden, positions, method="predict")
+
+    def spans_of(self, params: Params, hidden: Array) -> Array:
+        """Score spans from what the encoder read, by the reader's head: `[..., L, H] -> float32 [..., S]`."""
+        return self.reader.apply({"params": params["reader"]}, hidden, method="score_spans")
+
     def span_scores(self, params: Params, joint: Tokens, *, dropout_key: Array | None = None) -> Array:
         """Score answer spans: `[B, K, L] -> float32 [B, K, S]`."""
         return self.reader.apply({"params": params["reader"]}, joint, **_dropout(dropout_key))

@@ -38,7 +38,11 @@ def encoder_flops(encoder: KnowledgeEncoder, *, rows: int, length: int, masks: i
 
 def reader_flops(reader: Reader, *, rows: int, length: int) -> int:
     """Count the reading of joint rows of L tokens and the scoring of all spans in each."""
+    return bert_flops(reader.bert, rows=rows, length=length) + span_flops(reader, rows=rows, length=length)
+
+
+def span_flops(reader: Reader, *, rows: int, length: int) -> int:
+    """Count the scoring of all spans in rows of L tokens that were read."""
     spans = sum(length - width for width in range(min(reader.max_span_width, length)))
     ends = 2 * 2 * length * reader.bert.hidden_size * reader.span_hidden_size
-    score = spans * 2 * reader.span_hidden_size
-    return bert_flops(reader.bert, rows=rows, length=length) + rows * (ends + score)
+    return rows * (ends + spans * 2 * reader.span_hidden_size)

@@ -36,7 +36,14 @@ class KnowledgeEncoder(nn.Module):
           positions: int32 `[B, M]`, the masked positions, the same in every candidate.
           deterministic: False turns dropout on.
         """
-        hidden = self.bert(joint, deterministic=deterministic)  # [B, K, L, H]
+        return self.predict(self.read(joint, deterministic=deterministic), positions)
+
+    def read(self, joint: Tokens, *, deterministic: bool = True) -> Array:
+        """Return hidden states `[..., L, H]` of tokens `[..., L]`."""
+        return self.bert(joint, deterministic=deterministic)
+
+    def predict(self, hidden: Array, positions: Array) -> Array:
+        """Return word logits, float32 `[B, K, M, V]`, of states `[B, K, L, H]` at `[B, M]` positions."""
         return self.word_logits(gather_positions(hidden, positions))
 
     def word_logits(self, hidden: Array) -> Array:

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from realm_jax.models.bert import Bert, dense, layer_norm
-from realm_jax.ops.spans import span_table
+from realm_jax.ops.spans import span_sums
 from realm_jax.types import Array, Tokens
+
+SPAN_SCORER = ("start", "end", "span_norm", "score")  # the modules behind the BERT
 
 
 class Reader(nn.Module):
@@ -38,8 +40,10 @@ class Reader(nn.Module):
 
     def __call__(self, joint: Tokens, *, deterministic: bool = True) -> Array:
         """Return span scores, float32 `[..., S]`, of tokens `[..., L]`; spans are not masked here."""
-        hidden = self.bert(joint, deterministic=deterministic)
-        starts, ends = span_table(joint.ids.shape[-1], self.max_span_width)
-        both = self.start(hidden)[..., starts, :] + self.end(hidden)[..., ends, :]
+        return self.score_spans(self.bert(joint, deterministic=deterministic))
+
+    def score_spans(self, hidden: Array) -> Array:
+        """Return span scores, float32 `[..., S]`, of hidden states `[..., L, H]`."""
+        both = span_sums(self.start(hidden), self.end(hidden), max_width=self.max_span_width)
         features = self.span_norm(jax.nn.relu(both.astype(jnp.float32)))
         return self.score(features)[..., 0]

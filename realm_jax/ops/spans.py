@@ -26,6 +26,26 @@ def span_table(length: int, max_width: int) -> tuple[np.ndarray, np.ndarray]:
     return starts.astype(np.int32), stops.astype(np.int32)
 
 
+def span_sums(starts: Array, ends: Array, *, max_width: int) -> Array:
+    """Add, for each span, what stands at its first and at its last token.
+
+    Slices, since the gradient of a gather by `span_table` would be a slow scatter.
+
+    Args:
+      starts: `[..., L, F]`, features of first tokens.
+      ends: `[..., L, F]`, features of last tokens.
+      max_width: widest span, tokens.
+
+    Returns:
+      `[..., S, F]`.
+    """
+    length = starts.shape[-2]
+    sums = [
+        starts[..., : length - wider, :] + ends[..., wider:, :] for wider in range(min(max_width, length))
+    ]
+    return jnp.concatenate(sums, axis=-2)
+
+
 def span_allowed(token_mask: Array, *, max_width: int) -> Array:
     """Mark the spans whose first and last token are allowed.
 
@@ -38,6 +58,21 @@ def span_allowed(token_mask: Array, *, max_width: int) -> Array:
     """
     starts, stops = span_table(token_mask.shape[-1], max_width)
     return token_mask[..., starts] & token_mask[..., stops]
+
+
+def spans_of_words(is_continuation: Array, *, max_width: int) -> Array:
+    """Mark the spans that are made of whole words.
+
+    Args:
+      is_continuation: bool `[..., L]`, the token goes on with the word before it.
+      max_width: widest span, tokens.
+
+    Returns:
+      bool `[..., S]`.
+    """
+    starts, stops = span_table(is_continuation.shape[-1], max_width)
+    following = jnp.concatenate([is_continuation[..., 1:], jnp.zeros_like(is_continuation[..., :1])], axis=-1)
+    return ~is_continuation[..., starts] & ~following[..., stops]
 
 
 def span_matches(starts: Array, stops: Array, mask: Array, *, length: int, max_width: int) -> Array:

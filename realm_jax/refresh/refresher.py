@@ -28,7 +28,7 @@ class Snapshot:
     """The parameters a refresh embeds with."""
 
     step: int
-    params: Params  # arrays of its own, on the device or on the host
+    params: Params
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def copy_of(params: Params) -> Params:
     """Copy parameters, because the step that follows reuses the buffers of its state.
 
     Arrays on a device are copied there: the copy is queued behind the step that computes them and before the
-    one that reuses them, and nobody waits for it. They stay there, since the worker embeds with them there.
+    one that reuses them, and nobody waits for it. The result stays there, where the worker embeds.
     """
     return _copied(jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else np.array(leaf), params))
 
@@ -103,7 +103,7 @@ class Refresher(Generic[Built]):
         adopted = self._adopt(step)
         if self._every and step % self._every == 0:
             if self._snapshot is None:
-                self.resume(Snapshot(step, copy_of(params)))
+                self.resume(Snapshot(step, params))
                 if adopted is None and self._lag is None:
                     adopted = self._adopt(step)  # an inline worker is done already
             else:
@@ -111,8 +111,9 @@ class Refresher(Generic[Built]):
         return adopted
 
     def resume(self, snapshot: Snapshot) -> None:
-        """Start the refresh of a snapshot, for instance one that a checkpoint held."""
-        self._snapshot, self._started, self._failures = snapshot, self._clock(), []
+        """Start the refresh of a snapshot, for instance one that a checkpoint held; it is copied."""
+        self._snapshot = snapshot = Snapshot(snapshot.step, copy_of(snapshot.params))
+        self._started, self._failures = self._clock(), []
         self._submit(snapshot)
 
     def pending(self) -> Snapshot | None:

@@ -45,10 +45,9 @@ def query_embedder(models: Models, mesh: Mesh | None = None) -> EmbedQueries:
 
 
 class CandidateSearch:
-    """Find the candidates of queries with the current parameters and the live index.
+    """Find the candidates of embedded queries.
 
     Args:
-      embed: from `query_embedder`.
       corpus: the searched corpus.
       candidates: K, the null block included.
       extra: blocks searched beyond K, to replace trivial retrievals and duplicates.
@@ -58,7 +57,6 @@ class CandidateSearch:
 
     def __init__(
         self,
-        embed: EmbedQueries,
         corpus: Corpus,
         *,
         candidates: int,
@@ -66,22 +64,20 @@ class CandidateSearch:
         null_block: bool,
         timed: Timed = nullcontext,
     ):
-        self._timed = timed
-        self._embed, self._corpus = embed, corpus
+        self._corpus, self._timed = corpus, timed
         self._candidates, self._extra, self._null_block = candidates, extra, null_block
 
-    def __call__(self, params: Params, index: Index, query: Rows, origin: np.ndarray) -> Candidates:
+    def __call__(self, index: Index, embeddings: Array, origin: np.ndarray) -> Candidates:
         """Return `[B, K]` candidates.
 
         Args:
-          params: all parts, by name.
           index: the live index.
-          query: rows `[B, L]`.
+          embeddings: float32 `[B, D]`, from `query_embedder`.
           origin: int32 `[B]`, the block each query was cut from, or NO_BLOCK.
         """
-        embeddings = np.asarray(self._embed(params, query))
+        queries = np.asarray(embeddings)
         with self._timed():
-            found = index.search(embeddings, self._candidates + self._extra)
+            found = index.search(queries, self._candidates + self._extra)
         return retrieve_candidates(
             found, self._corpus, candidates=self._candidates, origin=origin, null_block=self._null_block
         )

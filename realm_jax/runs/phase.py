@@ -21,11 +21,11 @@ from realm_jax.runs.speed import Spent, peak_of_run
 from realm_jax.runs.trace import TraceHook
 from realm_jax.train.accumulate import Accumulate, by_sums
 from realm_jax.train.checkpoint import Checkpoints
+from realm_jax.train.compile import make_step
 from realm_jax.train.metrics import MetricsWriter, check_finite, means
 from realm_jax.train.optimizer import make_optimizer
 from realm_jax.train.sharding import make_sharded
 from realm_jax.train.state import Metrics, TrainState, create_state
-from realm_jax.train.steps import make_step
 from realm_jax.types import Params
 
 TRACE_FOLDER = "trace"  # in a run folder

@@ -29,10 +29,10 @@ from realm_jax.runs.question_inputs import BeamAnswers, FindAnswers, QuestionInp
 from realm_jax.runs.setup import initial_params, mesh_of, models_of, resolve
 from realm_jax.runs.speed import Spent, step_flops
 from realm_jax.text.regex import RegexMatcher
-from realm_jax.text.swap import swap_answers
+from realm_jax.text.rewrite import rewrite_evidence
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.steps import qa_loss
-from realm_jax.types import Candidates
+from realm_jax.types import Candidates, Rows
 
 
 def run_qa(
@@ -91,6 +91,8 @@ def run_qa(
             corpus,
             max_answers=settings.max_answers,
             swap_probability=settings.swap_probability,
+            drop_sentences=settings.drop_sentences,
+            strange_sentences=settings.strange_sentences,
             max_length=config.model.max_span_width,
             seed=config.seed,
             matcher=matcher,
@@ -124,6 +126,7 @@ def run_qa(
                 joint_length=config.shapes.joint_length,
                 answer_loss=QA_LOSSES[settings.loss],
                 relevance=part.relevance,
+                is_continuation=corpus.tokenizer.is_continuation if settings.whole_words else None,
             ),
             learning_rates={**part.learning_rates, "reader": settings.optimizer.learning_rate},
             stream=ahead,
@@ -148,6 +151,8 @@ def answer_finder(
     *,
     max_answers: int,
     swap_probability: float,
+    drop_sentences: float,
+    strange_sentences: int,
     max_length: int,
     seed: int,
     matcher: RegexMatcher,
@@ -160,7 +165,10 @@ def answer_finder(
       questions: the whole set; all with strings as answers, or all with regular expressions.
       corpus: the blocks.
       max_answers: occurrences kept a block.
-      swap_probability: of a question's answer being swapped for another span.
+      swap_probability: of a span being replaced by another of its kind, see `rewrite_evidence`; 0 rewrites
+        nothing.
+      drop_sentences: of a sentence without the answer being left out, where something is rewritten.
+      strange_sentences: sentences of other blocks mixed in there.
       max_length: longest answer swapped in, tokens.
       seed: of the swaps; those of step s depend on (seed, s) alone.
       matcher: runs regular expressions.
@@ -178,9 +186,11 @@ def answer_finder(
     if kinds == {True}:
         found = PatternAnswers(corpus, questions, matcher=matcher, max_spans=max_answers)
 
-        def match(step: int, rows: QuestionRows, candidates: Candidates) -> tuple[Candidates, Occurrences]:
+        def match(
+            step: int, rows: QuestionRows, candidates: Candidates
+        ) -> tuple[Rows, Candidates, Occurrences]:
             del step
-            return candidates, found.occurrences(rows.numbers, candidates.block_ids)
+            return rows.question, candidates, found.occurrences(rows.numbers, candidates.block_ids)
 
         return match, found.has_answer
     tokenizer = corpus.tokenizer
@@ -188,27 +198,37 @@ def answer_finder(
         [run.ids for run in tokenizer.encode_batch(list(question.answers), special_tokens=False)]
         for question in questions
     ]
-    pool = corpus.span_pool() if swap_probability else None
+    pool = None
+    if swap_probability:
+        pool = corpus.span_pool(
+            further=[[run.astype(np.int32) for each in runs for run in each], corpus.titles()]
+        )
 
-    def find(step: int, rows: QuestionRows, candidates: Candidates) -> tuple[Candidates, Occurrences]:
-        answers = [runs[number] for number in rows.numbers.tolist()]
+    def find(step: int, rows: QuestionRows, candidates: Candidates) -> tuple[Rows, Candidates, Occurrences]:
+        question, answers = rows.question, [runs[number] for number in rows.numbers.tolist()]
         if pool is not None:
-            candidates, answers = swap_answers(
-                rows.question,
+            question, candidates, answers = rewrite_evidence(
+                question,
                 candidates,
                 answers,
                 pool,
-                block_spans=corpus.spans,
+                corpus=corpus,
                 rng=np.random.default_rng([seed, step]),
                 probability=swap_probability,
+                drop=drop_sentences,
+                strangers=strange_sentences,
                 max_length=max_length,
             )
-        return candidates, find_occurrences(
-            candidates.blocks.body.ids,
-            answers,
-            max_spans=max_answers,
-            is_continuation=tokenizer.is_continuation,
-            unk_id=tokenizer.unk_id,
+        return (
+            question,
+            candidates,
+            find_occurrences(
+                candidates.blocks.body.ids,
+                answers,
+                max_spans=max_answers,
+                is_continuation=tokenizer.is_continuation,
+                unk_id=tokenizer.unk_id,
+            ),
         )
 
     def find_further(numbers: np.ndarray, block_ids: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.questions import Question, question_rows
 from realm_jax.index.lexical import LexicalIndex
 from realm_jax.models.build import Models
+from realm_jax.progress import reporter
 from realm_jax.runs.candidates import Timed, query_embedder
 from realm_jax.runs.live_index import INDEX_FOLDER
 from realm_jax.runs.question_inputs import IndexRetriever, LexicalRetriever, Retriever
@@ -40,7 +41,9 @@ class RetrieverPart:
 
 def lexical_part(questions: Sequence[Question], corpus: Corpus) -> RetrieverPart:
     """Retrieve by BM25; the reader alone is trained, and no block is embedded."""
-    return RetrieverPart(LexicalRetriever(questions, LexicalIndex.build(corpus)), given_relevance, {})
+    with reporter("qa: index the words", len(corpus), unit="blocks") as progress:
+        index = LexicalIndex.build(corpus, progress=progress.update)
+    return RetrieverPart(LexicalRetriever(questions, index), given_relevance, {})
 
 
 def index_part(

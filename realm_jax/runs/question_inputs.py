@@ -15,10 +15,11 @@ from realm_jax.index.lexical import LexicalIndex
 from realm_jax.index.retriever import choose_blocks
 from realm_jax.runs.candidates import EmbedQueries, Timed
 from realm_jax.runs.live_index import LiveIndex
-from realm_jax.types import NO_BLOCK, Array, Beam, Candidates, Params, QuestionBatch, Search
+from realm_jax.types import NO_BLOCK, Array, Beam, Candidates, Params, QuestionBatch, Rows, Search
 
-# (steps done, questions [B], candidates [B, K]) -> candidates, where answers stand in them
-FindAnswers = Callable[[int, QuestionRows, Candidates], tuple[Candidates, Occurrences]]
+# (steps done, questions [B], candidates [B, K]) -> questions and candidates as they are read, and where the
+# answers stand in them
+FindAnswers = Callable[[int, QuestionRows, Candidates], tuple[Rows, Candidates, Occurrences]]
 # (places in the question set [B], block ids [B, R]) -> bool [B, R], an answer stands in the block
 BeamAnswers = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -127,15 +128,16 @@ class QuestionInputs:
         origin = np.full(len(rows.numbers), NO_BLOCK, np.int32)
         chosen = choose_blocks(found, self._corpus.duplicate_of, count=self._beam, origin=origin)
         read, further = np.split(chosen.block_ids, [self._candidates], axis=1)
-        candidates, places = self._answers(step, rows, self._fetch(read))
+        question, candidates, places = self._answers(step, rows, self._fetch(read))
         has_answer = places.has_answer
         if further.shape[1]:
             has_answer = np.concatenate([has_answer, self._beam_answers(rows.numbers, further)], axis=1)
         batch = QuestionBatch(
-            question=rows.question,
+            question=question,
             answer_starts=places.starts,
             answer_stops=places.stops,
             answer_mask=places.mask,
+            asked=rows.question,
         )
         values: dict[str, Any] = self._retriever.beam_values(chosen)
         return batch, candidates, Beam(has_answer, chosen.block_ids != NO_BLOCK, **values)

@@ -24,7 +24,7 @@ def holds_target(batch: MaskedBatch, candidates: Candidates, tokenizer: Tokenize
     Returns:
       bool `[B, K]`.
     """
-    return _find_targets(batch, candidates, tokenizer).has_answer & candidates.is_valid
+    return find_targets(batch, candidates, tokenizer).has_answer & candidates.is_valid
 
 
 def rows_with_evidence(
@@ -79,7 +79,7 @@ def crop_to_target(
     Returns:
       Candidates with bodies `[B, K, width]`.
     """
-    found = _find_targets(batch, candidates, tokenizer)
+    found = find_targets(batch, candidates, tokenizer)
     body = candidates.blocks.body
     words = body.length - 1  # without [SEP]
     kept = np.minimum(words, width - 1)
@@ -98,7 +98,7 @@ def crop_to_target(
     return replace(candidates, blocks=replace(candidates.blocks, body=cropped))
 
 
-def _find_targets(batch: MaskedBatch, candidates: Candidates, tokenizer: Tokenizer) -> Occurrences:
+def find_targets(batch: MaskedBatch, candidates: Candidates, tokenizer: Tokenizer) -> Occurrences:
     """Find the first place of each row's masked tokens in each of its bodies, as whole words."""
     counts = (batch.target_weights > 0).sum(axis=1)
     return find_occurrences(

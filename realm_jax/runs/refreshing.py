@@ -157,7 +157,14 @@ def open_live_index(
         prune(root, keep=set())
         return refresher, LiveIndex(build(block_params, 0, lambda: False))
     check_same_run(record, name=phase_name, config=config)
-    live = LiveIndex(load_version(root, record["index_version"], corpus=corpus, mesh=mesh))
+    version = load_version(
+        root,
+        record["index_version"],
+        corpus=corpus,
+        recall_floor=config.index.recall_floor,
+        mesh=mesh,
+    )
+    live = LiveIndex(version)
     live.adopted = record["index_adopted"]
     if record["pending_step"] is not None:
         snapshot = Checkpoints(workdir).restore_pending(block_params)

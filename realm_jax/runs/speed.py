@@ -11,7 +11,7 @@ import jax
 
 from realm_jax.config import Config
 from realm_jax.models.build import Models
-from realm_jax.models.flops import TRAINED, embedder_flops, encoder_flops, reader_flops
+from realm_jax.models.flops import TRAINED, embedder_flops, encoder_flops, reader_flops, span_flops
 
 # Dense bfloat16 FLOP/s of one device, by how its name begins; makers' data sheets. The longest match counts.
 PEAKS = {
@@ -58,6 +58,8 @@ def step_flops(config: Config, phase: str, models: Models) -> int:
         retriever = 0 if settings.retriever == "bm25" else queries + blocks * settings.end_to_end
         return TRAINED * (retriever + reader_flops(models.reader, rows=read, length=shapes.joint_length))
     words = encoder_flops(models.encoder, rows=read, length=shapes.joint_length, masks=shapes.max_masks)
+    if settings.span_weight:
+        words += span_flops(models.reader, rows=read, length=shapes.joint_length)
     if settings.weights == "uniform":
         return TRAINED * words  # scores that nothing depends on are not computed
     return TRAINED * (queries + blocks + words)

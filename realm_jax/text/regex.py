@@ -97,17 +97,22 @@ class RegexMatcher:
         requests.write(json.dumps([pattern, list(texts), every]) + "\n")
         requests.flush()
         ready, _, _ = select.select([replies], [], [], self._seconds)
-        if not ready:
+        reply = replies.readline() if ready else ""
+        if not reply:  # too slow, or more than the helper could bear
             self._given_up.add(pattern)
             self.close()
             return [[] for _ in texts]
-        return [[(start, stop) for start, stop in hits] for hits in json.loads(replies.readline())]
+        return [[(start, stop) for start, stop in hits] for hits in json.loads(reply)]
 
 
 def _start() -> subprocess.Popen[str]:
     """Start a helper; the time this takes is not the first pattern's."""
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _HELPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-I", "-S", "-c", _HELPER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C asks the trainer to stop in good order, and not the helper
     )
     assert process.stdout is not None
     process.stdout.readline()

@@ -49,6 +49,12 @@ class SpanPool:
         """Return the kind of a span of the pool, or None."""
         return self._kind.get(span.astype(np.int32).tobytes())
 
+    def places(self, row: np.ndarray, span: np.ndarray) -> np.ndarray:
+        """Return where a span starts in a row [L] as whole words: int64 [n]."""
+        if not 0 < len(span) <= len(row):
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(_occurrences(row, span, self.is_continuation))
+
     def draw(
         self, span: np.ndarray, rng: np.random.Generator, *, kind: int | None, max_length: int
     ) -> np.ndarray | None:
@@ -202,85 +208,34 @@ def _occurrences(rows: np.ndarray, span: np.ndarray, is_continuation: np.ndarray
     return starts & ~following
 
 
-def _replace(row: np.ndarray, starts: np.ndarray, count: int, new: np.ndarray) -> np.ndarray:
-    """Replace `count` tokens at each start; a start inside the one before is passed over."""
+def replace_runs(row: np.ndarray, edits: Sequence[tuple[int, int, np.ndarray]]) -> np.ndarray:
+    """Replace runs of tokens.
+
+    Args:
+      row: int [L].
+      edits: start, stop and what stands there instead, in order; one that starts inside the one before is
+        passed over.
+
+    Returns:
+      int32 [n].
+    """
     pieces, end = [], 0
-    for start in starts.tolist():
+    for start, stop, new in edits:
         if start >= end:
             pieces += [row[end:start], new]
-            end = start + count
+            end = stop
     return np.concatenate([*pieces, row[end:]]).astype(np.int32)
 
 
 def _renew(row: np.ndarray, old: np.ndarray, new: np.ndarray, is_continuation: np.ndarray) -> np.ndarray:
-    starts = np.flatnonzero(_occurrences(row, old, is_continuation)) if len(row) else np.zeros(0, int)
-    return _replace(row, starts, len(old), new)
+    starts = np.flatnonzero(_occurrences(row, old, is_continuation)).tolist() if len(row) else []
+    return replace_runs(row, [(start, start + len(old), new) for start in starts])
 
 
 def _padded(row: np.ndarray, length: int) -> np.ndarray:
     out = np.zeros(length, np.int32)
     out[: len(row)] = row
     return out
-
-
-def swap_answers(
-    question: Rows,
-    candidates: Candidates,
-    answers: Sequence[Sequence[np.ndarray]],
-    pool: SpanPool,
-    *,
-    block_spans: BlockSpans | None = None,
-    rng: np.random.Generator,
-    probability: float,
-    max_length: int,
-) -> tuple[Candidates, list[list[np.ndarray]]]:
-    """Replace the answers of some questions by other spans, wherever they stand in their candidates.
-
-    A reader that meets an answer often enough learns the answer; one that meets another answer each time
-    learns where it stands. Rows without an answer in a valid candidate are left as they are.
-
-    Args:
-      question: rows `[B, L]`; NumPy arrays.
-      candidates: `[B, K, ...]`; NumPy arrays.
-      answers: B lists of answers, token ids int [m] each; the first that stands in a candidate is replaced.
-      pool: where replacements come from.
-      block_spans: as in `swap_facts`.
-      rng: source of all choices.
-      probability: of a row being swapped, where it can be.
-      max_length: longest replacement, tokens.
-
-    Returns:
-      New candidates, and the answers that go with them.
-    """
-    body_ids, body_length = candidates.blocks.body.ids.copy(), candidates.blocks.body.length.copy()
-    width = body_ids.shape[-1]
-    renewed = [list(runs) for runs in answers]
-    drawn = rng.random(len(body_ids)) < probability
-    for b in range(len(body_ids)) if block_spans is not None else np.flatnonzero(drawn).tolist():
-        use = np.flatnonzero(candidates.is_valid[b])
-        for old in answers[b]:
-            if not len(old):
-                continue
-            found = _occurrences(body_ids[b, use], old, pool.is_continuation)
-            hit = found.any(axis=1)
-            if not hit.any():
-                continue
-            new = pool.draw(old, rng, kind=pool.kind(old), max_length=max_length) if drawn[b] else old
-            if new is None:
-                break
-            kept = question.ids[b, : question.length[b]]
-            disguise = _Disguise(pool, rng, block_spans, probability=probability, kept=kept)
-            rewritten = hit if block_spans is None else np.ones_like(hit)
-            for k, starts in zip(use[rewritten], found[rewritten], strict=True):
-                block_id = int(candidates.block_ids[b, k])
-                body = body_ids[b, k, : body_length[b, k]]
-                row = disguise(body, np.flatnonzero(starts), len(old), new, block_id)
-                row = row if len(row) <= width else np.append(row[: width - 1], row[-1])
-                body_ids[b, k], body_length[b, k] = _padded(row, width), len(row)
-            renewed[b] = [new] if drawn[b] else renewed[b]
-            break
-    blocks = replace(candidates.blocks, body=Rows(ids=body_ids, length=body_length))
-    return replace(candidates, blocks=blocks), renewed
 
 
 class _Disguise:
@@ -314,12 +269,7 @@ class _Disguise:
                 if other is not None:
                     edits.append((start, stop, other))
                     taken[start:stop] = True
-        pieces, end = [], 0
-        for start, stop, ids in sorted(edits, key=lambda edit: edit[0]):
-            if start >= end:
-                pieces += [body[end:start], ids]
-                end = stop
-        return np.concatenate([*pieces, body[end:]]).astype(np.int32)
+        return replace_runs(body, sorted(edits, key=lambda edit: edit[0]))
 
     def _other(self, span: np.ndarray, kind: int) -> np.ndarray | None:
         key = span.tobytes()

@@ -4,7 +4,8 @@ Sums and counts of the microbatches add up, and the division comes last: the res
 but for rounding (and for dropout, of which every microbatch has its own). Letters: B batch, D embedding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import jax
@@ -35,7 +36,8 @@ class Accumulate(Protocol):
         """Take the gradient.
 
         Args:
-          loss: of all parameters; its metric `loss` is the pair whose quotient is the mean loss.
+          loss: of all parameters; its metric `loss` is the pair whose quotient is the mean loss, unless the
+            way says otherwise.
           parts: the trained parts.
           key: dropout key; None turns dropout off.
           inputs: of the whole batch; axis 0 of every leaf is B.
@@ -58,19 +60,41 @@ def by_sums(
     complete: Callable[[Params], Params],
     microbatches: int,
     mesh: Mesh | None,
+    further: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[Params, Metrics]:
-    """Add up losses whose rows have nothing to do with one another; see `Accumulate`."""
+    """Add up losses whose rows have nothing to do with one another; see `Accumulate`.
 
-    def total(parts: Params, key: Array | None, inputs: tuple) -> tuple[Array, Metrics]:
-        _, metrics = loss(complete(parts), key, *inputs)
-        return metrics["loss"][0], metrics
+    Args:
+      loss, parts, key, inputs, complete, microbatches, mesh: as in `Accumulate`.
+      further: weights of the means that the loss adds to that of its metric `loss`, by their metrics' names.
+        Their counts are taken first, in a forward pass of their own.
+    """
+    numbered = _split(inputs, microbatches, mesh)
+
+    def measure(parts: Params, numbered: tuple[Array, tuple]) -> Metrics:
+        number, inputs = numbered
+        return loss(complete(parts), _key(key, number), *inputs)[1]
+
+    def counts_of(numbered: tuple[Array, tuple]) -> dict[str, Array]:
+        metrics = measure(parts, numbered)
+        return {name: metrics[name][1] for name in ("loss", *further)}
+
+    # What a nat of another sum is worth, for all sums to be divided by the count of the first.
+    worth: dict[str, Array] = {}
+    if further:
+        counts = {name: jnp.maximum(total, 1.0) for name, total in _add_up(counts_of, numbered).items()}
+        worth = {name: weight * counts["loss"] / counts[name] for name, weight in further.items()}
+
+    def total(parts: Params, numbered: tuple[Array, tuple]) -> tuple[Array, Metrics]:
+        metrics = measure(parts, numbered)
+        others = [value * metrics[name][0] for name, value in worth.items()]
+        return sum(others, metrics["loss"][0]), metrics
 
     def one(numbered: tuple[Array, tuple]) -> tuple[Params, Metrics]:
-        number, inputs = numbered
-        (_, metrics), gradients = jax.value_and_grad(total, has_aux=True)(parts, _key(key, number), inputs)
+        (_, metrics), gradients = jax.value_and_grad(total, has_aux=True)(parts, numbered)
         return gradients, metrics
 
-    gradients, metrics = _add_up(one, _split(inputs, microbatches, mesh))
+    gradients, metrics = _add_up(one, numbered)
     count = jnp.maximum(metrics["loss"][1], 1.0)
     return jax.tree.map(lambda leaf: leaf / count.astype(leaf.dtype), gradients), metrics
 

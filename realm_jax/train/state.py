@@ -1,6 +1,6 @@
 """The training state, and the one way it is updated."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import jax
@@ -32,15 +32,31 @@ def create_state(
     Args:
       params: all parts, by name.
       optimizer: from `make_optimizer`, for the trained parts.
-      trained: names of the parts this phase trains.
+      trained: names of the parts this phase trains, or of modules of them as "part/module".
       seed: of dropout.
     """
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=optimizer.init({name: params[name] for name in trained}),
+        opt_state=optimizer.init({name: picked(params, name) for name in trained}),
         key=jax.random.key_data(jax.random.key(seed)),
     )
+
+
+def picked(params: Params, name: str) -> Params:
+    """Return a part, or a module of it: "reader", "reader/start"."""
+    for step in name.split("/"):
+        params = params[step]
+    return params
+
+
+def renewed(params: Params, parts: Mapping[str, Params]) -> Params:
+    """Return the parameters with some parts, or modules of them, replaced."""
+    new = dict(params)
+    for name, value in parts.items():
+        part, _, module = name.partition("/")
+        new[part] = renewed(new[part], {module: value}) if module else value
+    return new
 
 
 def update(
@@ -62,10 +78,10 @@ def update(
       The state after, and the metrics with gradient, parameter and update norms added.
     """
     key = step_key(state)
-    parts = {name: state.params[name] for name in trained}
+    parts = {name: picked(state.params, name) for name in trained}
 
     def loss_of_parts(parts: Params) -> tuple[Array, Metrics]:
-        return loss_fn({**state.params, **parts}, key)
+        return loss_fn(renewed(state.params, parts), key)
 
     (_, metrics), gradients = jax.value_and_grad(loss_of_parts, has_aux=True)(parts)
     return apply_gradients(state, gradients, metrics, optimizer=optimizer)
@@ -83,19 +99,19 @@ def apply_gradients(
 
     Args:
       state: the state before.
-      gradients: of the trained parts, by name.
+      gradients: of what is trained, by the names given to `create_state`.
       metrics: of the step.
       optimizer: as in `create_state`.
 
     Returns:
       The state after, and the metrics with gradient, parameter and update norms added.
     """
-    parts = {name: state.params[name] for name in gradients}
+    parts = {name: picked(state.params, name) for name in gradients}
     updates, opt_state = optimizer.update(gradients, state.opt_state, parts)
     new_parts = optax.apply_updates(parts, updates)
     norms = {"gradient_norm": gradients, "parameter_norm": new_parts, "update_norm": updates}
     metrics = metrics | {name: (optax.global_norm(tree), jnp.float32(1)) for name, tree in norms.items()}
     return (
-        replace(state, step=state.step + 1, params={**state.params, **new_parts}, opt_state=opt_state),
+        replace(state, step=state.step + 1, params=renewed(state.params, new_parts), opt_state=opt_state),
         metrics,
     )

@@ -1,34 +1,30 @@
 """The three training steps: inverse cloze task, REALM, open-domain QA.
 
-Each is pure, `(state, batch, ...) -> (state, metrics)`; the keyword arguments are bound once, then the step
-is compiled. Candidates come in as data: the step embeds them anew with the current parameters, so the
-gradient reaches the retriever, while the index only chose them.
+Each is a pure loss of parameters and inputs; its keyword arguments are bound once, then it is compiled into
+a step (`train/compile.py`). Candidates come in as data: the step embeds them anew with the current
+parameters, so the gradient reaches the retriever, while the index only chose them.
 
 Letters: B batch, K candidates, M masked positions, S spans.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
-from jax.sharding import Mesh
+import numpy as np
 
-from realm_jax.mesh import in_order, split_rows, whole
+from realm_jax.data.questions import Occurrences
 from realm_jax.models.build import Models
 from realm_jax.models.knowledge_encoder import gold_log_prob
 from realm_jax.ops.contrastive import in_batch_log_prob
 from realm_jax.ops.marginal import null_log_prob, retrieval_utility, token_marginal
 from realm_jax.ops.open_qa import QaLoss
+from realm_jax.ops.open_qa import marginal_loss as marginal_loss_of_spans
 from realm_jax.ops.relevance import relevance_score
 from realm_jax.ops.rows import block_tokens, joint_tokens, single
-from realm_jax.ops.spans import span_allowed, span_matches
-from realm_jax.train.accumulate import Accumulate, by_sums
+from realm_jax.ops.spans import span_allowed, span_matches, spans_of_words
 from realm_jax.train.relevance import Relevance
-from realm_jax.train.sharding import gather, state_shardings
-from realm_jax.train.state import Metrics, TrainState, apply_gradients, step_key, update
+from realm_jax.train.state import Metrics
 from realm_jax.types import Array, Beam, Candidates, IctBatch, MaskedBatch, Params, QuestionBatch, Rows
 
 
@@ -104,12 +100,14 @@ def realm_loss(
     key: Array | None,
     batch: MaskedBatch,
     candidates: Candidates,
+    places: Occurrences | None = None,
     *,
     models: Models,
     block_length: int,
     joint_length: int,
     marginal_loss: Callable[[Array, Array, Array], tuple[Array, Array]],
     weigh: Callable[[Array, Array], Array],
+    span_weight: float = 0.0,
 ) -> tuple[Array, Metrics]:
     """Compute the marginal likelihood loss of REALM pre-training.
 
@@ -118,11 +116,13 @@ def realm_loss(
       key: dropout key; None turns dropout off.
       batch: masked texts `[B, ...]`.
       candidates: `[B, K, ...]`.
+      places: where the masked tokens stand in the bodies; only with a `span_weight`.
       models: the models.
       block_length: tokens of a block as the embedder reads it.
       joint_length: most tokens of query and block as the encoder reads them.
       marginal_loss: one of `ops.marginal.MARGINALS`.
       weigh: scores and validity to log p(z|x), float32 `[B, K]`: `retrieval_log_prob`, or `uniform_log_prob`.
+      span_weight: weight of the span loss (`span_loss`) that is added.
 
     Returns:
       Loss in nats per masked token (or per text), float32 `[]`, and metrics.
@@ -137,11 +137,63 @@ def realm_loss(
     # Bodies cut short are read in a row no longer than they need; each width is a program of its own.
     width = batch.query.ids.shape[-1] + candidates.blocks.body.ids.shape[-1]
     joint = joint_tokens(batch.query, candidates.blocks.body, length=min(joint_length, width))
-    logits = models.word_logits(params, joint, batch.target_positions, dropout_key=encoder_key)
+    hidden = models.read(params, joint, dropout_key=encoder_key)
+    logits = models.words_of(params, hidden, batch.target_positions)
     gold = gold_log_prob(logits, batch.target_ids)
     loss, count = marginal_loss(log_prob, gold, batch.target_weights)
     metrics = {"loss": (loss, count), **realm_metrics(log_prob, gold, logits, batch, candidates)}
-    return loss / jnp.maximum(count, 1.0), metrics
+    total = loss / jnp.maximum(count, 1.0)
+    if places is not None:
+        pointing, rows = span_loss(params, hidden, log_prob, batch.query, candidates, places, models=models)
+        metrics["span_loss"] = (pointing, rows)
+        total = total + span_weight * pointing / jnp.maximum(rows, 1.0)
+    return total, metrics
+
+
+def span_loss(
+    params: Params,
+    hidden: Array,
+    log_prob: Array,
+    query: Rows,
+    candidates: Candidates,
+    places: Occurrences,
+    *,
+    models: Models,
+) -> tuple[Array, Array]:
+    """Ask the reader's span scorer to point at the masked tokens, in what the encoder has read.
+
+    It teaches encoder and scorer to find an answer, before there are questions; p(z|x) is taken as it is.
+
+    Args:
+      params: all parts, by name; those of the encoder and of the reader's head are used.
+      hidden: `[B, K, L, H]`, from `Models.read`.
+      log_prob: float32 `[B, K]`, log p(z|x).
+      query: rows `[B, L_query]`.
+      candidates: `[B, K, ...]`.
+      places: where the masked tokens stand in the bodies, `[B, K, S]`.
+      models: the models.
+
+    Returns:
+      float32 `[]` sum of -log sum_z p(z|x) p(span|z,x), float32 `[]` rows with the masked tokens in a body.
+
+    Source: span selection as pre-training, Glass et al. 2020.
+    """
+    spans, correct = placed_spans(
+        models.spans_of(params, hidden),
+        query,
+        candidates.blocks.body,
+        (places.starts, places.stops, places.mask),
+        length=hidden.shape[-2],
+        max_width=models.reader.max_span_width,
+    )
+    total, rows, _ = marginal_loss_of_spans(
+        span_scores=spans,
+        relevance=jax.lax.stop_gradient(log_prob),
+        span_correct=correct,
+        has_answer=places.has_answer,
+        is_valid=candidates.is_valid,
+    )
+    return total, rows
 
 
 def realm_metrics(
@@ -190,6 +242,7 @@ def qa_loss(
     joint_length: int,
     answer_loss: QaLoss,
     relevance: Relevance,
+    is_continuation: np.ndarray | None = None,
 ) -> tuple[Array, Metrics]:
     """Compute the loss of open-domain QA fine-tuning.
 
@@ -203,6 +256,7 @@ def qa_loss(
       joint_length: tokens of question and block as the reader reads them.
       answer_loss: one of `ops.open_qa.QA_LOSSES`.
       relevance: scores the beam; one of `train.relevance`, which says what of the retriever is trained.
+      is_continuation: see `reader_spans`.
 
     Returns:
       Loss in nats per question with an answer, float32 `[]`, and metrics; `retrieved` is the share of the
@@ -212,11 +266,18 @@ def qa_loss(
     """
     query_key, block_key, reader_key = _keys(key, 3)
     spans, correct = reader_spans(
-        params, reader_key, batch, candidates, models=models, joint_length=joint_length
+        params,
+        reader_key,
+        batch,
+        candidates,
+        models=models,
+        joint_length=joint_length,
+        is_continuation=is_continuation,
     )
+    asked = batch.question if batch.asked is None else batch.asked
     loss, count, extras = answer_loss(
         span_scores=spans,
-        relevance=relevance(params, (query_key, block_key), batch.question, candidates, beam),
+        relevance=relevance(params, (query_key, block_key), asked, candidates, beam),
         span_correct=correct,
         has_answer=beam.has_answer,
         is_valid=beam.is_valid,
@@ -235,6 +296,7 @@ def reader_spans(
     *,
     models: Models,
     joint_length: int,
+    is_continuation: np.ndarray | None = None,
 ) -> tuple[Array, Array]:
     """Score the spans of each candidate and mark the correct ones.
 
@@ -245,24 +307,52 @@ def reader_spans(
       candidates: `[B, K, ...]`.
       models: the models.
       joint_length: tokens L of question and block as the reader reads them.
+      is_continuation: bool `[V]`, the wordpieces that go on with a word; given, spans are whole words.
 
     Returns:
       Span scores float32 `[B, K, S]`, -inf outside the block's body, and bool `[B, K, S]`.
     """
     joint = joint_tokens(batch.question, candidates.blocks.body, length=joint_length)
-    width = models.reader.max_span_width
-    allowed = span_allowed(
-        body_mask(batch.question, candidates.blocks.body, length=joint_length), max_width=width
-    )
-    scores = models.span_scores(params, joint, dropout_key=key)
-    offset = batch.question.length[:, None, None]
-    correct = span_matches(
-        batch.answer_starts + offset,
-        batch.answer_stops + offset,
-        batch.answer_mask,
+    spans, correct = placed_spans(
+        models.span_scores(params, joint, dropout_key=key),
+        batch.question,
+        candidates.blocks.body,
+        (batch.answer_starts, batch.answer_stops, batch.answer_mask),
         length=joint_length,
-        max_width=width,
+        max_width=models.reader.max_span_width,
     )
+    if is_continuation is None:
+        return spans, correct
+    whole = spans_of_words(jnp.asarray(is_continuation)[joint.ids], max_width=models.reader.max_span_width)
+    return jnp.where(whole, spans, -jnp.inf), correct & whole
+
+
+def placed_spans(
+    scores: Array,
+    question: Rows,
+    body: Rows,
+    answers: tuple[Array, Array, Array],
+    *,
+    length: int,
+    max_width: int,
+) -> tuple[Array, Array]:
+    """Keep the spans inside the body, and mark the correct ones.
+
+    Args:
+      scores: float32 `[B, K, S]`, of every span of the joint row.
+      question: rows `[B, L_question]`.
+      body: rows `[B, K, L_body]`.
+      answers: int32 first and inclusive last tokens in the body, and a bool mask, each `[B, K, A]`.
+      length: tokens L of the joint row.
+      max_width: widest span, tokens.
+
+    Returns:
+      Scores float32 `[B, K, S]`, -inf outside the body, and bool `[B, K, S]`.
+    """
+    allowed = span_allowed(body_mask(question, body, length=length), max_width=max_width)
+    offset = question.length[:, None, None]
+    starts, stops, mask = answers
+    correct = span_matches(starts + offset, stops + offset, mask, length=length, max_width=max_width)
     return jnp.where(allowed, scores, -jnp.inf), correct & allowed
 
 
@@ -281,68 +371,6 @@ def body_mask(question: Rows, body: Rows, *, length: int) -> Array:
     start = question.length[:, None, None]
     stop = jnp.minimum(start + body.length[:, :, None], length) - 1
     return (position >= start) & (position < stop)
-
-
-def make_step(
-    loss: Callable[..., tuple[Array, Metrics]],
-    *,
-    optimizer: optax.GradientTransformation,
-    trained: Sequence[str],
-    dropout: bool,
-    microbatches: int = 1,
-    accumulate: Accumulate = by_sums,
-    mesh: Mesh | None = None,
-    state: TrainState | None = None,
-) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Compile a loss into a step.
-
-    Args:
-      loss: `(params, key, *inputs) -> (loss, metrics)`, its keywords bound.
-      optimizer: for the trained parts.
-      trained: names of the parts to train.
-      dropout: False passes no key.
-      microbatches: parts of a batch that are in memory one after the other.
-      accumulate: how their gradients become that of the batch.
-      mesh: the devices; None is the default device.
-      state: with a mesh, a state or its shapes: what is laid out.
-
-    Returns:
-      `step(state, *inputs) -> (state, metrics)`; the state's buffers are donated. On a mesh the state lies as
-      `state_shardings` says, and axis 0 of all inputs is split over the devices of the batch.
-    """
-
-    def step(state: TrainState, *inputs: Any) -> tuple[TrainState, Metrics]:
-        def complete(parts: Params) -> Params:
-            params = {**state.params, **parts}
-            return params if mesh is None else gather(params, mesh=mesh)
-
-        if microbatches == 1:
-
-            def loss_fn(params: Params, key: Array) -> tuple[Array, Metrics]:
-                return loss(complete(params), key if dropout else None, *inputs)
-
-            return update(state, loss_fn, optimizer=optimizer, trained=trained)
-        gradients, metrics = accumulate(
-            loss,
-            {name: state.params[name] for name in trained},
-            step_key(state) if dropout else None,
-            inputs,
-            complete=complete,
-            microbatches=microbatches,
-            mesh=mesh,
-        )
-        return apply_gradients(state, gradients, metrics, optimizer=optimizer)
-
-    if mesh is None:
-        return partial(jax.jit, donate_argnums=0)(step)
-    placed = state_shardings(mesh, state)
-    program = jax.jit(
-        lambda state, inputs: step(state, *inputs),
-        in_shardings=(placed, split_rows(mesh)),
-        out_shardings=(placed, whole(mesh)),
-        donate_argnums=0,
-    )
-    return in_order(lambda state, *inputs: program(state, inputs))
 
 
 def _keys(key: Array | None, count: int) -> Sequence[Array | None]:

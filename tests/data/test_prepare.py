@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 import pytest
@@ -195,6 +197,8 @@ def test_settings_that_contradict_each_other(corpus, source, tmp_path):
         prepare([source], tmp_path / "c", tokenizer=corpus.path, max_block_tokens=1)
     with pytest.raises(ConfigError, match="rules, dates"):
         prepare([source], tmp_path / "c", tokenizer=corpus.path, tagger="bert")
+    with pytest.raises(ConfigError, match="at least 1 worker"):
+        prepare([source], tmp_path / "c", tokenizer=corpus.path, workers=0)
     with pytest.raises(ConfigError, match="source"):
         prepare([], tmp_path / "c", tokenizer=corpus.path)
 
@@ -228,6 +232,23 @@ def test_memory_does_not_grow_with_the_input(corpus, tmp_path, monkeypatch):
 
     few, many = peak(600), peak(4800)
     assert many < 1.3 * few
+
+
+def test_a_worker_that_was_killed_is_an_error_that_says_so(corpus, source, tmp_path, monkeypatch):
+    class Killed(ThreadPoolExecutor):
+        def __init__(self, workers, **settings):
+            super().__init__(workers)
+
+        def submit(self, job, *arguments):
+            future = Future()
+            future.set_exception(BrokenProcessPool("terminated abruptly"))
+            return future
+
+    monkeypatch.setattr(module, "ProcessPoolExecutor", Killed)
+    monkeypatch.setattr(module, "CHUNK_RECORDS", 8)
+    with pytest.raises(CorpusError, match="was killed.*--workers"):
+        prepare([source], tmp_path / "out" / "c", tokenizer=corpus.path, workers=2, progress=Silent())
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_worker_leaves_ctrl_c_to_its_parent(corpus, monkeypatch):

@@ -59,6 +59,16 @@ def test_a_folder_of_text(tmp_path):
     assert bad.reason == "invalid_utf8" and bad.file.endswith("a.txt")
 
 
+def test_one_text_file(tmp_path):
+    (tmp_path / "Lima.txt").write_bytes(b"A city.")
+    (tmp_path / "other.txt").write_bytes(b"Not asked for.")
+    source = open_source(tmp_path / "Lima.txt")
+    assert [parse_document(raw, Fields()) for raw in source.records()] == [
+        Document("Lima.txt", "Lima", "A city.")
+    ]
+    assert source.total == 7
+
+
 def test_a_byte_order_mark_is_no_text(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfLima.")
     (raw,) = open_source(tmp_path).records()

@@ -8,7 +8,7 @@ import pytest
 
 from realm_jax.models.bert import Bert
 from realm_jax.models.build import build_models
-from realm_jax.models.flops import bert_flops, embedder_flops, encoder_flops, reader_flops
+from realm_jax.models.flops import bert_flops, embedder_flops, encoder_flops, reader_flops, span_flops
 from realm_jax.types import Tokens
 
 ROWS, LENGTH, MASKS = 6, 11, 3
@@ -72,6 +72,8 @@ def test_reading_and_scoring_spans():
     params = jax.eval_shape(made.init, jax.random.key(0))
     found = traced(lambda p: made.span_scores(p, tokens(2, ROWS // 2, LENGTH)), params)
     assert reader_flops(made.reader, rows=ROWS, length=LENGTH) == found
+    found = traced(lambda p: made.spans_of(p, np.ones((ROWS, LENGTH, 8), np.float32)), params)
+    assert span_flops(made.reader, rows=ROWS, length=LENGTH) == found
 
 
 def test_a_gradient_is_three_times_a_forward_pass():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realm_jax.ops.spans import span_allowed, span_matches, span_table
+from realm_jax.ops.spans import span_allowed, span_matches, span_sums, span_table, spans_of_words
 
 
 def by_loops(length, max_width):
@@ -64,3 +64,23 @@ def test_any_number_of_leading_axes():
 def test_width_one_is_the_mask_itself(length):
     mask = jnp.asarray(np.arange(length) % 2 == 0)
     np.testing.assert_array_equal(span_allowed(mask, max_width=1), mask)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 9), st.integers(1, 12))
+def test_sums_are_those_of_the_tables_ends(length, max_width):
+    rng = np.random.default_rng(length)
+    starts, ends = (rng.standard_normal((2, length, 3)).astype(np.float32) for _ in range(2))
+    first, last = span_table(length, max_width)
+    np.testing.assert_array_equal(
+        span_sums(jnp.asarray(starts), jnp.asarray(ends), max_width=max_width),
+        starts[:, first] + ends[:, last],
+    )
+
+
+@settings(deadline=None, max_examples=50)
+@given(MASKS, st.sampled_from([1, 3, 8]))
+def test_spans_of_words_neither_begin_nor_end_inside_a_word(is_continuation, max_width):
+    found = np.asarray(spans_of_words(jnp.asarray(is_continuation), max_width=max_width)).tolist()
+    following = [*is_continuation[1:], False]
+    assert found == [not is_continuation[i] and not following[j] for i, j in by_loops(8, max_width)]

@@ -314,6 +314,7 @@ def test_a_resumed_refresh_gives_the_same_version_at_the_same_step(worker, stop_
     if snapshot is not None:
         after.resume(Snapshot(snapshot.step, jax.device_get(snapshot.params)))  # as a checkpoint holds it
         assert after.pending().step == snapshot.step
+        assert isinstance(after.pending().params["w"], jax.Array)  # not sent there again with every batch
     found |= drive(after, 20, first=stop_at + 1)
     assert found == whole
 

@@ -83,6 +83,9 @@ def test_a_step_of_the_paper():
     assert 1.4e15 < 3 * expected < 1.6e15
     config = paper(weights="uniform")
     assert step_flops(config, "realm", models_of(config)) == 3 * rows * (bert(384) + head)
+    pointing = 384 * 4 * 768 * 256 + sum(384 - width for width in range(10)) * 2 * 256
+    config = paper(weights="uniform", span_weight=0.5)
+    assert step_flops(config, "realm", models_of(config)) == 3 * rows * (bert(384) + head + pointing)
 
 
 def test_fine_tuning_counts_what_it_trains_of_the_retriever():

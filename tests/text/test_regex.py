@@ -47,3 +47,13 @@ def test_many_texts_are_searched_as_one_by_one(monkeypatch, at_once):
         found = matcher.search_all(texts, [r"19\d\d", "(broken", "or"])
         assert found == [matcher.search(text, [r"19\d\d", "or"]) for text in texts]
     assert [len(hits) for hits in found] == [3, 0, 0, 1]
+
+
+def test_a_helper_that_ends_is_replaced_and_its_pattern_given_up():
+    with RegexMatcher() as matcher:
+        assert matcher.match("1969", ["19"])
+        before = matcher._process
+        with patch.object(module.json, "dumps", return_value="no json"):  # ends the helper
+            assert not matcher.match("1970", [r"19\d\d"])
+        assert before.poll() is not None and matcher.timeouts == 1
+        assert matcher.match("1971", ["197"])

@@ -47,6 +47,22 @@ def test_sums_and_counts_add_up_before_they_are_divided(microbatches):
     np.testing.assert_allclose(metrics["loss"][0], (3 * COUNTS * projection**2).sum(), rtol=1e-5)
 
 
+def test_means_of_different_counts_are_weighed_by_those_of_the_batch():
+    """The loss adds 0.3 x the mean of another sum, over the rows worth more than a token."""
+
+    def two(params, key, rows, counts):
+        first, metrics = weighted(params, key, rows, counts)
+        chosen = (counts > 1).astype(jnp.float32)
+        total, count = jnp.sum((rows @ params["encoder"]) * chosen), jnp.sum(chosen)
+        return first + 0.3 * total / jnp.maximum(count, 1.0), {**metrics, "other": (total, count)}
+
+    gradients, metrics = run(partial(by_sums, further={"other": 0.3}), two, ROWS, COUNTS, microbatches=4)
+    projection = ROWS @ np.asarray(PARTS["encoder"])
+    expected = (6 * COUNTS * projection) @ ROWS / COUNTS.sum() + 0.3 * ROWS[COUNTS > 1].mean(axis=0)
+    np.testing.assert_allclose(gradients["encoder"], expected, rtol=1e-5)
+    assert float(metrics["other"][1]) == (COUNTS > 1).sum() == 3
+
+
 def test_a_batch_with_nothing_to_learn_has_gradients_of_zero():
     gradients, _ = run(by_sums, weighted, ROWS, np.zeros(8, np.float32), microbatches=4)
     assert (np.asarray(gradients["encoder"]) == 0).all()

@@ -100,3 +100,24 @@ def test_compiled_equals_plain_and_two_runs_are_the_same_bits():
     for name, leaf in first.items():
         np.testing.assert_array_equal(leaf, second[name])
         np.testing.assert_allclose(leaf, slow[name], rtol=1e-6)
+
+
+def test_a_module_of_a_part_can_be_trained_alone():
+    params = {
+        "reader": {"start": PARAMS["encoder"], "bert": PARAMS["reader"]},
+        "embedder": PARAMS["embedder"],
+    }
+
+    def loss(params, key):
+        return squares({"a": params["reader"]["start"], "b": params["reader"]["bert"]}, key)
+
+    adam = optimizer("reader/start")
+    state = create_state(params, optimizer=adam, trained=["reader/start"], seed=0)
+    for _ in range(3):
+        state, _ = update(state, loss, optimizer=adam, trained=["reader/start"])
+    moved = {
+        name: not np.array_equal(leaf, leaves(params)[name]) for name, leaf in leaves(state.params).items()
+    }
+    assert {name for name, has_moved in moved.items() if has_moved} == {
+        name for name in moved if "start" in name
+    }

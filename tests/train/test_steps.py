@@ -14,8 +14,9 @@ import numpy as np
 import optax
 import pytest
 
-from realm_jax.train.state import create_state
-from realm_jax.train.steps import body_mask, make_step, reader_spans, retrieval_scores
+from realm_jax.train.compile import make_step
+from realm_jax.train.state import create_state, picked
+from realm_jax.train.steps import body_mask, reader_spans, retrieval_scores
 from realm_jax.types import Rows
 from tests.train.tiny import (
     BODY,
@@ -59,7 +60,7 @@ class Case(NamedTuple):
         """Return metrics and gradients, by name."""
         state, metrics = self.step(self.start(), *inputs)
         taken = jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), PARAMS, state.params)
-        return leaves(metrics), leaves({name: taken[name] for name in self.trained})
+        return leaves(metrics), leaves({name: picked(taken, name) for name in self.trained})
 
 
 @pytest.fixture(scope="module")
