@@ -95,6 +95,23 @@ class ShapeConfig:
 
 
 @dataclass(frozen=True)
+class MeshConfig:
+    """The devices of a run in a grid; the product of the sizes is their number."""
+
+    data: int = 0  # devices the batch is split over; 0: all that the other two leave
+    fsdp: int = 1  # devices that parameters, optimiser and batch are split over
+    tensor: int = 1  # devices that heads, feed-forward width and vocabulary are split over
+
+    def __post_init__(self) -> None:
+        require(
+            self.data >= 0 and self.fsdp >= 1 and self.tensor >= 1,
+            "mesh.fsdp and mesh.tensor must be at least 1, mesh.data at least 0",
+            got=f"{self.data} x {self.fsdp} x {self.tensor}",
+            remedy="1 leaves an axis unused; mesh.data 0 takes all devices that are left.",
+        )
+
+
+@dataclass(frozen=True)
 class OptimizerConfig:
     """BERT's optimiser: AdamW, linear warm-up and decay, clipping by global norm."""
 
@@ -114,6 +131,8 @@ class PhaseConfig:
     log_every: int = 50  # steps between lines of metrics
     checkpoint_every: int = 1000  # steps between checkpoints
     keep_checkpoints: int = 2  # newest ones kept
+    microbatches: int = 1  # parts of a batch in memory one after the other; their gradients add up
+    rematerialisation: Literal["none", "full", "matmuls"] = "none"  # kept of a layer: all, nothing, products
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "log_every", "checkpoint_every", "keep_checkpoints"):
@@ -123,6 +142,12 @@ class PhaseConfig:
                 got=getattr(self, name),
                 remedy="To leave a phase out, do not run its command.",
             )
+        require(
+            self.microbatches >= 1 and self.batch_size % self.microbatches == 0,
+            "microbatches must divide batch_size",
+            got=f"{self.microbatches} for {self.batch_size} rows",
+            remedy="1 takes the batch whole.",
+        )
 
 
 @dataclass(frozen=True)
@@ -203,12 +228,21 @@ class QaConfig(PhaseConfig):
 class IndexConfig:
     """The engine of the index and what is asked of it."""
 
-    engine: Literal["exact", "scann"] = "scann"  # exact: on the device; scann: on the host, sublinear
+    engine: Literal["exact", "approx", "scann"] = "scann"  # on the devices, or on the host and sublinear
+    storage: Literal["float32", "bfloat16", "int8"] = "float32"  # of a row on the devices
     recall_k: int = 10  # k of the measured recall
     recall_floor: float = 0.9  # recall@k against exact search below which an index is refused
     recall_sample: int = 256  # queries of that measurement
     embed_batch_size: int = 256  # blocks embedded at once
     extra: int = 8  # blocks searched beyond the candidates, against trivial and duplicate ones
+
+    def __post_init__(self) -> None:
+        require(
+            self.engine != "scann" or self.storage == "float32",
+            "index.storage is of the engines `exact` and `approx`",
+            got=f"{self.storage} for {self.engine}",
+            remedy="Leave it at float32: scann chooses how it keeps its rows itself.",
+        )
 
 
 @dataclass(frozen=True)
@@ -243,6 +277,7 @@ class Config:
     dev_questions: str = ""  # question set to evaluate on, JSONL or tfds:name:split
     model: ModelConfig = field(default_factory=ModelConfig)
     shapes: ShapeConfig = field(default_factory=ShapeConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
     ict: IctConfig = field(default_factory=IctConfig)
     read: RealmConfig = field(
         default_factory=lambda: RealmConfig(

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "realm_jax"
 FLOORS = (
     ("errors", "types", "progress"),  # F0
     ("config",),
-    ("text", "ops"),  # F1
+    ("text", "ops", "mesh"),  # F1
     ("models", "data"),  # F2
     ("index",),  # F3
     ("train", "evaluate"),  # F4

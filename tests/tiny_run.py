@@ -17,6 +17,7 @@ from realm_jax.config import (
     Config,
     IctConfig,
     IndexConfig,
+    MeshConfig,
     ModelConfig,
     OptimizerConfig,
     QaConfig,
@@ -102,6 +103,7 @@ def config(folder: Path) -> Config:
             max_span_width=4,
         ),
         shapes=ShapeConfig(query_length=24, block_length=64, joint_length=72, max_masks=4, candidates=4),
+        mesh=MeshConfig(data=1),  # tests see eight devices
         ict=IctConfig(steps=4, batch_size=4, optimizer=rate),
         realm=RealmConfig(steps=5, batch_size=4, optimizer=rate),
         qa=QaConfig(steps=4, batch_size=4, optimizer=rate, candidates=3),

@@ -34,6 +34,7 @@ class Ict:
     start_from: OptionalPath = None
     # stop when this many steps are done, schedule unchanged; resume later (default: run to the end)
     stop_after: OptionalInt = None
+    trace_steps: int = 0  # record this many steps with the profiler, in WORKDIR/trace
     config: Annotated[Config, arg(name="")] = field(default_factory=Config)
 
 
@@ -229,6 +230,7 @@ def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) ->
         options.workdir,
         start_from=options.start_from,
         stop_at=options.stop_after,
+        trace_steps=options.trace_steps,
         **settings,
     )
     print(f"{options.workdir}: " + " ".join(f"{name}={value:.4g}" for name, value in last.items()))

@@ -5,33 +5,38 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from realm_jax.index.approx import ApproxIndex
 from realm_jax.index.exact import ExactIndex
-from realm_jax.index.protocol import Index
+from realm_jax.index.protocol import HERE, Index
 from realm_jax.index.scann import build_scann, load_scann, settings_for
 
 
 class Engine(NamedTuple):
     """One way to search."""
 
-    build: Callable[[np.ndarray], Index]  # float32 [N, D] -> index
+    build: Callable[..., Index]  # (float32 [N, D], storage) -> index
     save: Callable[[Any, Path], None]  # what is needed beside the embeddings
-    load: Callable[[np.ndarray, Path], Index]
-    settings: Callable[[int], dict[str, Any]]  # N -> what the manifest says
+    load: Callable[..., Index]  # (float32 [N, D], folder, storage) -> index
+    settings: Callable[..., dict[str, Any]]  # (N, storage) -> what the manifest says
+
+
+def on_device(kind: type[ExactIndex]) -> Engine:
+    """Make the engine of an index that is nothing but its rows."""
+    return Engine(
+        build=kind,
+        save=lambda index, folder: None,
+        load=lambda embeddings, folder, storage=HERE: kind(embeddings, storage),
+        settings=lambda count, storage=HERE: {"storage": storage.dtype},
+    )
 
 
 ENGINES: dict[str, Engine] = {
-    "exact": Engine(
-        build=ExactIndex,
-        save=lambda index, folder: None,
-        load=lambda embeddings, folder: ExactIndex(embeddings),
-        settings=lambda count: {},
-    ),
-    "scann": Engine(
-        build=build_scann,
+    "exact": on_device(ExactIndex),
+    "approx": on_device(ApproxIndex),
+    "scann": Engine(  # on the host, whatever the devices
+        build=lambda embeddings, storage=HERE: build_scann(embeddings),
         save=lambda index, folder: index.save(folder),
-        load=lambda embeddings, folder: load_scann(folder, len(embeddings)),
-        settings=lambda count: asdict(settings_for(count)),
+        load=lambda embeddings, folder, storage=HERE: load_scann(folder, len(embeddings)),
+        settings=lambda count, storage=HERE: asdict(settings_for(count)),
     ),
 }

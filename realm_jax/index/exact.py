@@ -1,10 +1,18 @@
-"""The exact engine: every block is scored."""
+"""The exact engine: every block is scored, on the device or on all devices of a mesh."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
-from realm_jax.ops.topk import exact_top_k
-from realm_jax.types import Search
+from realm_jax.index.protocol import HERE, Storage
+from realm_jax.mesh import in_order, split_over_all, whole
+from realm_jax.ops.topk import StoredRows, top_k_rows
+from realm_jax.types import Array, Search
 
 # Together they bound the scores in memory at once to 64 MiB, however many queries and blocks there are.
 ROWS_PER_BLOCK = 1 << 14
@@ -12,19 +20,27 @@ QUERIES_PER_CALL = 1 << 10
 
 
 class ExactIndex:
-    """Search all rows on the device.
+    """Search all rows on the device, or each device its share.
 
     Args:
       embeddings: float32 `[N, D]`.
+      storage: where and how the rows are kept.
     """
 
-    def __init__(self, embeddings: np.ndarray):
+    recall: ClassVar[float | None] = None  # share of the true nearest that is asked for; None: all
+
+    def __init__(self, embeddings: np.ndarray, storage: Storage = HERE):
         self._count = embeddings.shape[0]
+        mesh = storage.mesh
+        devices = 1 if mesh is None else mesh.size
         # Equal parts: one row more than a full part must not cost a whole part of padding.
-        parts = max(1, -(-self._count // ROWS_PER_BLOCK))
-        self._rows = max(64, -(-self._count // parts))
-        padding = -self._count % self._rows
-        self._embeddings = jnp.asarray(np.pad(np.asarray(embeddings, np.float32), ((0, padding), (0, 0))))
+        share = -(-self._count // devices)
+        parts = max(1, -(-share // ROWS_PER_BLOCK))
+        rows = max(64, -(-share // parts))
+        self._kept = keep_rows(embeddings, total=devices * rows * -(-share // rows), storage=storage)
+        self._place = partial(jax.device_put, device=whole(mesh))
+        program = partial(top_k_rows, rows_per_block=rows, mesh=mesh, recall=self.recall)
+        self._program = program if mesh is None else in_order(program)
 
     def __len__(self) -> int:
         return self._count
@@ -41,11 +57,48 @@ class ExactIndex:
         return Search(scores=scores, block_ids=block_ids)
 
     def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        scores, rows = exact_top_k(
-            jnp.asarray(queries),
-            self._embeddings,
-            jnp.int32(self._count),
-            k=k,
-            rows_per_block=self._rows,
-        )
+        count = np.int32(self._count)
+        scores, rows = self._program(self._place(queries), self._kept, self._place(count), k=k)
         return np.asarray(scores), np.asarray(rows)
+
+
+def keep_rows(embeddings: np.ndarray, *, total: int, storage: Storage) -> StoredRows:
+    """Put rows where they are searched, without a second copy of all of them on the host.
+
+    Args:
+      embeddings: float32 `[N, D]`; may be a memory map.
+      total: rows with padding; a multiple of the devices.
+      storage: where and how.
+    """
+
+    def values(start: int, stop: int) -> np.ndarray:
+        rows = np.asarray(embeddings[start:stop], np.float32)
+        if storage.dtype == "int8":
+            rows = np.rint(rows / row_scales(rows)[:, None]).astype(np.int8)
+        elif storage.dtype == "bfloat16":
+            rows = rows.astype(ml_dtypes.bfloat16)
+        return np.pad(rows, ((0, stop - start - len(rows)), (0, 0)))
+
+    def scales(start: int, stop: int) -> np.ndarray:
+        found = row_scales(np.asarray(embeddings[start:stop], np.float32))
+        return np.pad(found, (0, stop - start - len(found)))
+
+    def place(part: Callable[[int, int], np.ndarray], shape: tuple[int, ...]) -> Array:
+        def of_device(at: Any) -> np.ndarray:
+            start, stop, _ = at[0].indices(total)
+            return part(start, stop)
+
+        if storage.mesh is None:
+            return jnp.asarray(part(0, total))
+        return jax.make_array_from_callback(shape, split_over_all(storage.mesh), of_device)
+
+    return StoredRows(
+        values=place(values, (total, embeddings.shape[1])),
+        scales=place(scales, (total,)) if storage.dtype == "int8" else None,
+    )
+
+
+def row_scales(rows: np.ndarray) -> np.ndarray:
+    """Choose what one step of int8 is worth in each row: float32 `[N]`, 1/127 of its largest value."""
+    largest = np.abs(rows).max(axis=1, initial=0.0)
+    return np.where(largest > 0, largest / 127, 1).astype(np.float32)

@@ -1,10 +1,23 @@
 """What every index engine does."""
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from jax.sharding import Mesh
 
 from realm_jax.types import Search
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where an engine on the device keeps its rows, and in how many bits."""
+
+    mesh: Mesh | None = None  # rows are split over all its devices; None: the default device
+    dtype: str = "float32"  # float32, bfloat16 or int8
+
+
+HERE = Storage()  # the default device, nothing rounded
 
 
 class Index(Protocol):

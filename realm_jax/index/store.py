@@ -10,11 +10,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from jax.sharding import Mesh
 
 from realm_jax.errors import IndexFault
 from realm_jax.index.engines import ENGINES
 from realm_jax.index.manifest import IndexManifest, check_recall
-from realm_jax.index.protocol import Index
+from realm_jax.index.protocol import Index, Storage
 
 MANIFEST = "manifest.json"
 EMBEDDINGS = "embeddings.npy"
@@ -57,7 +58,7 @@ def publish(root: Path, embeddings: np.ndarray, index: Index, manifest: IndexMan
 
 
 def open_version(
-    root: Path, version: int, *, corpus_hash: str, recall_floor: float = 0.0
+    root: Path, version: int, *, corpus_hash: str, recall_floor: float = 0.0, mesh: Mesh | None = None
 ) -> tuple[Index, np.ndarray, IndexManifest]:
     """Open a version.
 
@@ -66,6 +67,7 @@ def open_version(
       version: training step of its parameters.
       corpus_hash: content hash of the corpus it will be used with.
       recall_floor: recall below which it is refused, as measured when it was built.
+      mesh: devices an engine on the device is split over; None: the default device.
 
     Returns:
       The index, its embeddings float32 `[N, D]` (memory-mapped), and its manifest.
@@ -97,7 +99,8 @@ def open_version(
         )
     check_recall(manifest.recall, k=manifest.recall_k, floor=recall_floor, engine=manifest.engine)
     embeddings = _map_embeddings(folder / EMBEDDINGS, shape=(manifest.count, manifest.dimension))
-    return ENGINES[manifest.engine].load(embeddings, folder), embeddings, manifest
+    storage = Storage(mesh, manifest.settings.get("storage", "float32"))
+    return ENGINES[manifest.engine].load(embeddings, folder, storage), embeddings, manifest
 
 
 def versions(root: Path) -> list[int]:

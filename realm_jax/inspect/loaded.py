@@ -15,6 +15,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.index.lexical import LexicalIndex
 from realm_jax.index.manifest import IndexManifest
+from realm_jax.index.protocol import Storage
 from realm_jax.index.store import MANIFEST, version_folder, versions
 from realm_jax.models.build import Models
 from realm_jax.ops.open_qa import SPAN_LOG_PROBS, best_spans
@@ -218,6 +219,7 @@ def build_index(run: LoadedRun, root: Path) -> IndexVersion:
             recall_k=settings.recall_k,
             recall_floor=settings.recall_floor,
             recall_sample=settings.recall_sample,
+            storage=Storage(dtype=settings.storage),
             progress=progress.update,
         )
 

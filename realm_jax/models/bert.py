@@ -13,6 +13,14 @@ from realm_jax.errors import ConfigError
 from realm_jax.models.start import BERT_INIT, Initializer, Start, make_start
 from realm_jax.types import Array, Tokens
 
+# What a layer keeps for the backward pass, by name; the rest is computed again. None: everything is kept.
+REMATERIALISATIONS: dict[str, Callable[..., bool] | None] = {
+    "none": None,
+    "full": jax.checkpoint_policies.nothing_saveable,
+    # Products with weights are kept; attention scores, of size L x L, are not.
+    "matmuls": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
@@ -67,7 +75,7 @@ class Layer(nn.Module):
     start: Start
 
     @nn.compact
-    def __call__(self, hidden: Array, mask: Array, *, deterministic: bool) -> Array:
+    def __call__(self, hidden: Array, mask: Array, deterministic: bool) -> Array:
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
         attended = Attention(self.num_heads, self.dropout, self.dtype, self.start, name="attention")(
             hidden, mask, deterministic=deterministic
@@ -93,6 +101,7 @@ class Bert(nn.Module):
       layer_norm_eps: epsilon of every LayerNorm.
       dropout: rate on embeddings, attention probabilities and sublayer outputs.
       dtype: compute dtype; parameters, LayerNorm and softmax stay float32.
+      rematerialisation: a key of `REMATERIALISATIONS`.
       start: what fresh parameters start from, see `models.start`.
 
     Source: Devlin et al. 2019; parameter for parameter the published checkpoints.
@@ -109,6 +118,7 @@ class Bert(nn.Module):
     layer_norm_eps: float = 1e-12
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
+    rematerialisation: str = "none"
     start: str = "bert"
 
     def setup(self) -> None:
@@ -118,8 +128,10 @@ class Bert(nn.Module):
         self.segment = self._table(self.type_vocab_size, start.place)
         self.embedding_norm = layer_norm(self.layer_norm_eps, self.dtype)
         self.embedding_dropout = nn.Dropout(self.dropout)
+        kept = REMATERIALISATIONS[self.rematerialisation]
+        make = Layer if kept is None else nn.remat(Layer, policy=kept, static_argnums=(3,))
         self.layers = [
-            Layer(
+            make(
                 self.num_heads,
                 self.intermediate_size,
                 self.activation,
@@ -149,7 +161,7 @@ class Bert(nn.Module):
         hidden = self.embedding_norm(hidden + jnp.broadcast_to(position, hidden.shape))
         states = [self.embedding_dropout(hidden, deterministic=deterministic)]
         for layer in self.layers:
-            states.append(layer(states[-1], tokens.mask, deterministic=deterministic))
+            states.append(layer(states[-1], tokens.mask, deterministic))
         return states
 
     def attend(self, hidden: Array) -> Array:

@@ -1,23 +1,47 @@
 """From a query to the blocks it is read with: embed, search, fetch, leave out what must not be read."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.protocol import Index
 from realm_jax.index.retriever import retrieve_candidates
+from realm_jax.mesh import batch_shards, in_order, split_rows
 from realm_jax.models.build import Models
 from realm_jax.ops.rows import single
+from realm_jax.train.sharding import gather, param_shardings
 from realm_jax.types import Array, Candidates, Params, Rows
 
+Timed = Callable[[], AbstractContextManager[None]]  # a context whose seconds are noted
 EmbedQueries = Callable[[Params, Rows], Array]  # (parameters, rows [B, L]) -> float32 [B, D]
 
 
-def query_embedder(models: Models) -> EmbedQueries:
-    """Compile the embedding of queries; takes all parameters, by name."""
-    return jax.jit(lambda params, rows: models.embed_query(params, single(rows)))
+def query_embedder(models: Models, mesh: Mesh | None = None) -> EmbedQueries:
+    """Compile the embedding of queries; takes all parameters, by name, laid out as in training."""
+    if mesh is None:
+        return jax.jit(lambda params, rows: models.embed_query(params, single(rows)))
+    shapes = jax.eval_shape(models.init, jax.random.key(0))
+    program = in_order(
+        jax.jit(
+            lambda params, rows: models.embed_query(gather(params, mesh=mesh), single(rows)),
+            in_shardings=(param_shardings(mesh, shapes), split_rows(mesh)),
+            out_shardings=split_rows(mesh),
+        )
+    )
+
+    def embed(params: Params, rows: Rows) -> Array:
+        count = rows.ids.shape[0]
+        short = -count % batch_shards(mesh)
+        if not short:
+            return program(params, rows)
+        filled = jax.tree.map(lambda leaf: np.concatenate([leaf, np.repeat(leaf[:1], short, axis=0)]), rows)
+        return np.asarray(program(params, filled))[:count]
+
+    return embed
 
 
 class CandidateSearch:
@@ -28,10 +52,19 @@ class CandidateSearch:
       candidates: K, the null block included.
       extra: blocks searched beyond K, to replace trivial retrievals and duplicates.
       null_block: put the null block first.
+      timed: makes a context in which the index is searched.
     """
 
-    def __init__(self, corpus: Corpus, *, candidates: int, extra: int, null_block: bool):
-        self._corpus = corpus
+    def __init__(
+        self,
+        corpus: Corpus,
+        *,
+        candidates: int,
+        extra: int,
+        null_block: bool,
+        timed: Timed = nullcontext,
+    ):
+        self._corpus, self._timed = corpus, timed
         self._candidates, self._extra, self._null_block = candidates, extra, null_block
 
     def __call__(self, index: Index, embeddings: Array, origin: np.ndarray) -> Candidates:
@@ -42,7 +75,9 @@ class CandidateSearch:
           embeddings: float32 `[B, D]`, from `query_embedder`.
           origin: int32 `[B]`, the block each query was cut from, or NO_BLOCK.
         """
-        found = index.search(np.asarray(embeddings), self._candidates + self._extra)
+        queries = np.asarray(embeddings)
+        with self._timed():
+            found = index.search(queries, self._candidates + self._extra)
         return retrieve_candidates(
             found, self._corpus, candidates=self._candidates, origin=origin, null_block=self._null_block
         )

@@ -7,12 +7,19 @@ from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.streams import ict_stream
 from realm_jax.runs.phase import Phase, run_phase
-from realm_jax.runs.setup import initial_params, models_of, resolve
-from realm_jax.train.steps import ict_loss
+from realm_jax.runs.setup import initial_params, mesh_of, models_of, resolve
+from realm_jax.runs.speed import step_flops
+from realm_jax.train.accumulate import by_embeddings
+from realm_jax.train.steps import ict_contrast, ict_embeddings, ict_loss
 
 
 def run_ict(
-    config: Config, workdir: Path, *, start_from: Path | None = None, stop_at: int | None = None
+    config: Config,
+    workdir: Path,
+    *,
+    start_from: Path | None = None,
+    stop_at: int | None = None,
+    trace_steps: int = 0,
 ) -> dict[str, float]:
     """Train the embedder on pseudo-queries of the searched corpus.
 
@@ -21,6 +28,7 @@ def run_ict(
       workdir: folder of the run; resumed if it holds a checkpoint.
       start_from: run folder to take parameters from; None starts from fresh ones.
       stop_at: stop after this step.
+      trace_steps: steps recorded by the profiler.
 
     Returns:
       The last logged values.
@@ -29,12 +37,17 @@ def run_ict(
     """
     corpus = Corpus.open(config.corpus)
     config = resolve(config, corpus)
-    models = models_of(config)
+    mesh, models = mesh_of(config, "ict"), models_of(config, rematerialisation=config.ict.rematerialisation)
     towers = dict.fromkeys((models.query_tower, models.block_tower))
+    block_length = config.shapes.block_length
+    embed = partial(ict_embeddings, models=models, block_length=block_length)
     phase = Phase(
         name="ict",
         settings=config.ict,
-        loss=partial(ict_loss, models=models, block_length=config.shapes.block_length),
+        flops=step_flops(config, "ict", models),
+        loss=partial(ict_loss, models=models, block_length=block_length),
+        # Every pseudo-query is told from all blocks of the batch, not from those of its microbatch.
+        accumulate=partial(by_embeddings, embed=embed, contrast=ict_contrast),
         learning_rates={name: config.ict.optimizer.learning_rate for name in towers},
         stream=ict_stream(
             corpus,
@@ -45,5 +58,7 @@ def run_ict(
         ),
         inputs=lambda step, params, batch: (batch,),
     )
-    params = initial_params(models, seed=config.seed, start_from=start_from)
-    return run_phase(phase, params, config=config, workdir=workdir, stop_at=stop_at)
+    params = initial_params(models, seed=config.seed, start_from=start_from, mesh=mesh)
+    return run_phase(
+        phase, params, config=config, workdir=workdir, stop_at=stop_at, mesh=mesh, trace_steps=trace_steps
+    )

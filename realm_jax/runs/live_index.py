@@ -8,14 +8,16 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import RefreshError
 from realm_jax.index.embed import embed_blocks
 from realm_jax.index.engines import ENGINES
 from realm_jax.index.manifest import IndexManifest, check_recall, measure_recall
-from realm_jax.index.protocol import Index
+from realm_jax.index.protocol import HERE, Index, Storage
 from realm_jax.index.store import open_version, publish
+from realm_jax.mesh import split_over_all, whole
 from realm_jax.models.build import Models
 from realm_jax.ops.rows import block_tokens
 from realm_jax.types import Array, Blocks, Params
@@ -34,19 +36,26 @@ class IndexVersion:
     embeddings: np.ndarray  # float32 [N, D]
 
 
-def block_embedder(models: Models, *, block_length: int) -> EmbedBlocks:
+def block_embedder(models: Models, *, block_length: int, mesh: Mesh | None = None) -> EmbedBlocks:
     """Compile the embedding of blocks; takes a dict that holds the block tower's parameters.
+
+    On a mesh every device has all parameters and embeds its share of the rows. So the program exchanges
+    nothing between devices, and may run beside training from a thread of its own.
 
     Args:
       models: the models.
       block_length: longest row the embedder reads; blocks cut to a smaller width are read in a shorter row.
+      mesh: the devices rows are split over; None is the default device.
     """
 
     def embed(params: Params, blocks: Blocks) -> Array:
         length = min(block_length, blocks.title.ids.shape[-1] + blocks.body.ids.shape[-1])
         return models.embed_block(params, block_tokens(blocks, length=length))
 
-    return jax.jit(embed)
+    if mesh is None:
+        return jax.jit(embed)
+    rows = split_over_all(mesh)
+    return jax.jit(embed, in_shardings=(whole(mesh), rows), out_shardings=rows)
 
 
 def build_version(
@@ -62,6 +71,7 @@ def build_version(
     recall_k: int,
     recall_floor: float,
     recall_sample: int,
+    storage: Storage = HERE,
     progress: Callable[[int], None] = lambda done: None,
 ) -> IndexVersion:
     """Embed all blocks, build the engine, measure its recall, publish.
@@ -74,16 +84,18 @@ def build_version(
       corpus: the blocks.
       root: folder of the versions.
       engine: a key of `ENGINES`.
-      batch_size: blocks a call of the embedder.
+      batch_size: blocks a call of the embedder; a multiple of the devices of the mesh.
       recall_k: k of the measurement.
       recall_floor: recall@k below which the index is refused.
       recall_sample: blocks whose embeddings are the queries of the measurement.
+      storage: where and how an engine on the device keeps its rows; on the mesh of `embed`.
       progress: told how many blocks are embedded.
 
     Raises:
       RecallError: the engine finds too little.
       RefreshError: it was asked to stop.
     """
+    params = jax.device_put(params, whole(storage.mesh))  # once, not with every batch
     embeddings = embed_blocks(
         partial(embed, params), corpus, batch_size=batch_size, should_stop=should_stop, progress=progress
     )
@@ -102,6 +114,7 @@ def build_version(
         recall_k=recall_k,
         recall_floor=recall_floor,
         recall_sample=recall_sample,
+        storage=storage,
     )
 
 
@@ -115,6 +128,7 @@ def publish_version(
     recall_k: int,
     recall_floor: float,
     recall_sample: int,
+    storage: Storage = HERE,
 ) -> IndexVersion:
     """Build the engine over block embeddings float32 `[N, D]`, measure its recall, publish.
 
@@ -123,7 +137,7 @@ def publish_version(
     Raises:
       RecallError: the engine finds too little.
     """
-    index = ENGINES[engine].build(embeddings)
+    index = ENGINES[engine].build(embeddings, storage)
     sample = np.random.default_rng(0).choice(
         len(embeddings), min(recall_sample, len(embeddings)), replace=False
     )
@@ -135,7 +149,7 @@ def publish_version(
         count=embeddings.shape[0],
         dimension=embeddings.shape[1],
         engine=engine,
-        settings=ENGINES[engine].settings(len(embeddings)),
+        settings=ENGINES[engine].settings(len(embeddings), storage),
         recall=recall,
         recall_k=recall_k,
         recall_sample=len(sample),
@@ -144,10 +158,12 @@ def publish_version(
     return IndexVersion(version, index, embeddings)
 
 
-def load_version(root: Path, version: int, *, corpus: Corpus, recall_floor: float = 0.0) -> IndexVersion:
+def load_version(
+    root: Path, version: int, *, corpus: Corpus, recall_floor: float = 0.0, mesh: Mesh | None = None
+) -> IndexVersion:
     """Open a published version; see `open_version`."""
     index, embeddings, _ = open_version(
-        root, version, corpus_hash=corpus.content_hash, recall_floor=recall_floor
+        root, version, corpus_hash=corpus.content_hash, recall_floor=recall_floor, mesh=mesh
     )
     return IndexVersion(version, index, np.asarray(embeddings))
 

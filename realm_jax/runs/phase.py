@@ -3,11 +3,13 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from realm_jax.config import Config, PhaseConfig, to_dict
 from realm_jax.errors import CheckpointError
@@ -15,12 +17,18 @@ from realm_jax.loop import Hook, StopOnSignal, train
 from realm_jax.progress import Reporter, reporter
 from realm_jax.runs.ahead import Batches
 from realm_jax.runs.setup import save_config
+from realm_jax.runs.speed import Spent, peak_of_run
+from realm_jax.runs.trace import TraceHook
+from realm_jax.train.accumulate import Accumulate, by_sums
 from realm_jax.train.checkpoint import Checkpoints
+from realm_jax.train.compile import make_step
 from realm_jax.train.metrics import MetricsWriter, check_finite, means
 from realm_jax.train.optimizer import make_optimizer
+from realm_jax.train.sharding import make_sharded
 from realm_jax.train.state import Metrics, TrainState, create_state
-from realm_jax.train.steps import make_step
 from realm_jax.types import Params
+
+TRACE_FOLDER = "trace"  # in a run folder
 
 
 class LogHook:
@@ -32,6 +40,9 @@ class LogHook:
       writer: where values go.
       progress: shows them to a person.
       extra: more values to log, such as staleness.
+      flops: FLOPs of a step; 0: not known.
+      peak: FLOP/s of all devices of the run; 0: not known.
+      spent: seconds of the host since the last line, by what they were spent on.
       clock: seconds now.
     """
 
@@ -43,10 +54,14 @@ class LogHook:
         writer: MetricsWriter,
         progress: Reporter,
         extra: Callable[[int], Mapping[str, float]],
+        flops: int = 0,
+        peak: float = 0.0,
+        spent: Callable[[], Mapping[str, float]] = dict,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._every, self._last, self._writer, self._progress = every, last, writer, progress
         self._extra, self._clock = extra, clock
+        self._flops, self._peak, self._spent = flops, peak, spent
         self._waiting: list[Metrics] = []
         self._since = clock()
         self.latest: dict[str, float] = {}
@@ -59,7 +74,7 @@ class LogHook:
             return
         values = means(self._waiting)
         now = self._clock()
-        values["step_seconds"] = (now - self._since) / len(self._waiting)
+        values |= self._speed((now - self._since) / len(self._waiting))
         values |= self._extra(step)
         first_step = step - len(self._waiting) + 1
         self._waiting, self._since, self.latest = [], now, values
@@ -67,6 +82,17 @@ class LogHook:
         shown = ("loss", "accuracy", "retrieval_utility", "answerable", "staleness_steps")
         self._progress.update(step, " ".join(f"{k}={values[k]:.3f}" for k in shown if k in values))
         check_finite(values, first_step=first_step, last_step=step)
+
+    def _speed(self, seconds: float) -> dict[str, float]:
+        """Say how long a step took, how much of it the host waited or searched, and how fast that was."""
+        spent = {f"{name}_seconds": total / len(self._waiting) for name, total in self._spent().items()}
+        rate = self._flops / seconds if seconds else 0.0
+        values = {"step_seconds": seconds, **spent}
+        if rate:
+            values["model_flops_per_second"] = rate
+        if rate and self._peak:
+            values["peak_share"] = rate / self._peak
+        return values
 
 
 @dataclass(frozen=True)
@@ -81,6 +107,9 @@ class Phase:
       stream: of batches.
       inputs: `(steps done, params, batch)` to the loss's inputs.
       hooks: run after each step, before logging.
+      flops: FLOPs of a step.
+      spent: where seconds of the host are noted.
+      accumulate: how the gradients of microbatches become that of a batch.
       extra: more values to log.
       record: more values for the checkpoint's record.
       pending: the snapshot of a refresh in flight, for the checkpoint.
@@ -93,6 +122,9 @@ class Phase:
     stream: Batches
     inputs: Callable[[int, Params, Any], tuple]
     hooks: Sequence[Hook] = ()
+    flops: int = 0
+    spent: Spent = field(default_factory=Spent)
+    accumulate: Accumulate = by_sums
     extra: Callable[[int], Mapping[str, float]] = lambda step: {}
     record: Callable[[], Mapping[str, Any]] = dict
     pending: Callable[[], Params | None] = lambda: None
@@ -113,6 +145,8 @@ def run_phase(
     config: Config,
     workdir: Path,
     stop_at: int | None = None,
+    mesh: Mesh | None = None,
+    trace_steps: int = 0,
 ) -> dict[str, float]:
     """Train a phase to its end, resuming from the newest checkpoint in its folder.
 
@@ -123,6 +157,8 @@ def run_phase(
       workdir: folder of the run.
       stop_at: stop after this step although the phase is longer; the schedule stays that of the whole phase.
         0 saves the parameters as they are.
+      mesh: the devices; None is the default device.
+      trace_steps: steps recorded by the profiler, in the folder `trace`.
 
     Returns:
       The last logged values.
@@ -140,7 +176,8 @@ def run_phase(
         weight_decay=settings.optimizer.weight_decay,
         clip_norm=settings.optimizer.clip_norm,
     )
-    state = create_state(params, optimizer=optimizer, trained=list(rates), seed=config.seed)
+    start = partial(create_state, optimizer=optimizer, trained=list(rates), seed=config.seed)
+    state = make_sharded(start, params, mesh=mesh)
     checkpoints = Checkpoints(workdir, keep=settings.keep_checkpoints)
     if checkpoints.latest() is not None:
         record = checkpoints.record()
@@ -161,23 +198,39 @@ def run_phase(
             save(state)
 
     step_fn = make_step(
-        phase.loss, optimizer=optimizer, trained=list(rates), dropout=config.model.bert.dropout > 0
+        phase.loss,
+        optimizer=optimizer,
+        trained=list(rates),
+        dropout=config.model.bert.dropout > 0,
+        microbatches=settings.microbatches,
+        accumulate=phase.accumulate,
+        mesh=mesh,
+        state=state,
     )
     last = settings.steps if stop_at is None else min(settings.steps, stop_at)
     writer = MetricsWriter(workdir)
     with reporter(phase.name, last, start=int(state.step)) as progress, StopOnSignal() as should_stop:
         log = LogHook(
-            every=settings.log_every, last=last, writer=writer, progress=progress, extra=phase.extra
+            every=settings.log_every,
+            last=last,
+            writer=writer,
+            progress=progress,
+            extra=phase.extra,
+            flops=phase.flops,
+            peak=peak_of_run(mesh),
+            spent=phase.spent.take,
         )
+        trace = TraceHook(workdir / TRACE_FOLDER, done=int(state.step), steps=trace_steps)
         state = train(
             state,
-            stream=phase.stream,
-            inputs=phase.inputs,
+            stream=phase.spent.waiting("data", phase.stream),
+            inputs=phase.spent.timed("inputs", phase.inputs),
             step_fn=step_fn,
-            hooks=[*phase.hooks, log, checkpoint_hook],
+            hooks=[*phase.hooks, log, trace, checkpoint_hook],
             stop_at=last,
             should_stop=should_stop,
         )
+        trace.close()
         save(state)
         checkpoints.close()
         writer.close()
@@ -201,6 +254,8 @@ def check_same_run(record: Mapping[str, Any], *, name: str, config: Config) -> N
             remedy="Give every phase a folder of its own.",
         )
     saved, wanted = (json.loads(json.dumps(tree)) for tree in (record["config"], to_dict(config)))
+    for values in (saved, wanted):  # a run may go on elsewhere: where it is computed is not what is computed
+        values.pop("mesh", None)
     different = sorted(_differences(saved, wanted))
     if different:
         raise CheckpointError(

@@ -26,7 +26,8 @@ from realm_jax.runs.ahead import Ahead
 from realm_jax.runs.phase import Phase, run_phase
 from realm_jax.runs.qa_retriever import index_part, lexical_part
 from realm_jax.runs.question_inputs import BeamAnswers, FindAnswers, QuestionInputs
-from realm_jax.runs.setup import initial_params, models_of, resolve
+from realm_jax.runs.setup import initial_params, mesh_of, models_of, resolve
+from realm_jax.runs.speed import Spent, step_flops
 from realm_jax.text.regex import RegexMatcher
 from realm_jax.text.rewrite import rewrite_evidence
 from realm_jax.train.checkpoint import Checkpoints
@@ -35,7 +36,12 @@ from realm_jax.types import Candidates, Rows
 
 
 def run_qa(
-    config: Config, workdir: Path, *, start_from: Path | None = None, stop_at: int | None = None
+    config: Config,
+    workdir: Path,
+    *,
+    start_from: Path | None = None,
+    stop_at: int | None = None,
+    trace_steps: int = 0,
 ) -> dict[str, float]:
     """Fine-tune reader and query embedder on questions with answers.
 
@@ -48,6 +54,7 @@ def run_qa(
       workdir: folder of the run; resumed if it holds a checkpoint.
       start_from: run folder to take parameters from; None starts from fresh ones.
       stop_at: stop after this step.
+      trace_steps: steps recorded by the profiler.
 
     Returns:
       The last logged values.
@@ -57,16 +64,26 @@ def run_qa(
     corpus = Corpus.open(config.corpus)
     config = resolve(replace(config, model=replace(config.model, two_towers=True)), corpus)
     questions = Questions.load(config.train_questions)
-    models = models_of(config)
-    params = initial_params(models, seed=config.seed, start_from=start_from)
+    mesh, models = mesh_of(config, "qa"), models_of(config, rematerialisation=config.qa.rematerialisation)
+    params = initial_params(models, seed=config.seed, start_from=start_from, mesh=mesh)
     if start_from is None or Checkpoints(start_from).record()["phase"] != "qa":
         reader = {**params["reader"], "bert": jax.tree.map(jnp.copy, params["encoder"]["bert"])}
         params = {**params, "reader": reader}
     settings = config.qa
+    spent = Spent()
     part = (
         lexical_part(questions, corpus)
         if settings.retriever == "bm25"
-        else index_part(config, workdir, models=models, params=params, corpus=corpus, questions=questions)
+        else index_part(
+            config,
+            workdir,
+            models=models,
+            params=params,
+            corpus=corpus,
+            questions=questions,
+            mesh=mesh,
+            timed=partial(spent.on, "search"),
+        )
     )
     with RegexMatcher() as matcher, closing(part):
         answers, beam_answers = answer_finder(
@@ -102,6 +119,8 @@ def run_qa(
         phase = Phase(
             name="qa",
             settings=settings,
+            flops=step_flops(config, "qa", models),
+            spent=spent,
             loss=partial(
                 qa_loss,
                 models=models,
@@ -116,7 +135,15 @@ def run_qa(
             **(part.refresh.in_phase(values=settings.end_to_end) if part.refresh else {}),
         )
         with closing(ahead):
-            return run_phase(phase, params, config=config, workdir=workdir, stop_at=stop_at)
+            return run_phase(
+                phase,
+                params,
+                config=config,
+                workdir=workdir,
+                stop_at=stop_at,
+                mesh=mesh,
+                trace_steps=trace_steps,
+            )
 
 
 def answer_finder(

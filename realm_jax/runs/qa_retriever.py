@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from jax.sharding import Mesh
 
 from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
@@ -13,7 +14,7 @@ from realm_jax.data.questions import Question, question_rows
 from realm_jax.index.lexical import LexicalIndex
 from realm_jax.models.build import Models
 from realm_jax.progress import reporter
-from realm_jax.runs.candidates import query_embedder
+from realm_jax.runs.candidates import Timed, query_embedder
 from realm_jax.runs.live_index import INDEX_FOLDER
 from realm_jax.runs.question_inputs import IndexRetriever, LexicalRetriever, Retriever
 from realm_jax.runs.refreshing import RefreshHook, open_live_index
@@ -53,6 +54,8 @@ def index_part(
     params: Params,
     corpus: Corpus,
     questions: Sequence[Question],
+    mesh: Mesh | None,
+    timed: Timed,
 ) -> RetrieverPart:
     """Retrieve with the run's embedder from an index that stays, or, end to end, is refreshed.
 
@@ -74,8 +77,9 @@ def index_part(
         params=params,
         corpus=corpus,
         every=config.refresh.every if settings.end_to_end else 0,
+        mesh=mesh,
     )
-    embed = query_embedder(models)
+    embed = query_embedder(models, mesh)
     probes = question_rows(
         questions[: config.refresh.probes], corpus.tokenizer, query_length=config.shapes.query_length
     )
@@ -89,7 +93,7 @@ def index_part(
         keep_checkpoints=settings.keep_checkpoints,
     )
     return RetrieverPart(
-        IndexRetriever(embed, live),
+        IndexRetriever(embed, live, timed=timed),
         relevance,
         rates,
         refresh,

@@ -4,6 +4,7 @@ Letters: B batch, K blocks that are read, R blocks of the beam, D embedding.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.questions import Occurrences, Question, QuestionRows
 from realm_jax.index.lexical import LexicalIndex
 from realm_jax.index.retriever import choose_blocks
-from realm_jax.runs.candidates import EmbedQueries
+from realm_jax.runs.candidates import EmbedQueries, Timed
 from realm_jax.runs.live_index import LiveIndex
 from realm_jax.types import NO_BLOCK, Array, Beam, Candidates, Params, QuestionBatch, Rows, Search
 
@@ -45,17 +46,20 @@ class IndexRetriever:
     Args:
       embed: from `query_embedder`.
       live: the index in use.
+      timed: makes a context in which the index is searched.
     """
 
-    def __init__(self, embed: EmbedQueries, live: LiveIndex):
-        self._embed, self._live = embed, live
+    def __init__(self, embed: EmbedQueries, live: LiveIndex, *, timed: Timed = nullcontext):
+        self._embed, self._live, self._timed = embed, live, timed
 
     def embed(self, params: Params, rows: QuestionRows) -> Array:
         return self._embed(params, rows.question)
 
     def search(self, rows: QuestionRows, embedded: Array | None, k: int) -> Search:
         del rows
-        return self._live.current.index.search(np.asarray(embedded), k)
+        queries = np.asarray(embedded)
+        with self._timed():
+            return self._live.current.index.search(queries, k)
 
     def beam_values(self, chosen: Search) -> dict[str, np.ndarray]:
         return {"embeddings": self._live.current.embeddings[np.maximum(chosen.block_ids, 0)]}

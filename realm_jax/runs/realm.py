@@ -28,8 +28,10 @@ from realm_jax.runs.reading import (
     rows_with_evidence,
 )
 from realm_jax.runs.refreshing import RefreshHook, open_live_index
-from realm_jax.runs.setup import check_vocabulary, initial_params, models_of, resolve
+from realm_jax.runs.setup import check_vocabulary, initial_params, mesh_of, models_of, resolve
+from realm_jax.runs.speed import Spent, step_flops
 from realm_jax.text.swap import swap_facts
+from realm_jax.train.accumulate import by_sums
 from realm_jax.train.steps import realm_loss
 from realm_jax.types import Array, MaskedBatch, Params
 
@@ -113,6 +115,7 @@ def run_realm(
     phase_name: str = "realm",
     start_from: Path | None = None,
     stop_at: int | None = None,
+    trace_steps: int = 0,
 ) -> dict[str, float]:
     """Train retriever and encoder together, or, as phase `read`, warm the encoder up.
 
@@ -122,6 +125,7 @@ def run_realm(
       phase_name: `realm` or `read`.
       start_from: run folder to take parameters from; None starts from fresh ones.
       stop_at: stop after this step.
+      trace_steps: steps recorded by the profiler.
 
     Returns:
       The last logged values.
@@ -133,18 +137,21 @@ def run_realm(
     text = Corpus.open(config.text) if config.text else corpus
     check_vocabulary(text, corpus)
     config = resolve(config, corpus)
-    models = models_of(config)
-    params = initial_params(models, seed=config.seed, start_from=start_from)
+    mesh = mesh_of(config, phase_name)
+    models = models_of(config, rematerialisation=settings.rematerialisation)
+    params = initial_params(models, seed=config.seed, start_from=start_from, mesh=mesh)
     if settings.encoder_from_embedder:
         bert = jax.tree.map(jnp.copy, params[models.query_tower]["bert"])
         params = {**params, "encoder": {**params["encoder"], "bert": bert}}
     candidates = settings.candidates or config.shapes.candidates
-    embed_queries = query_embedder(models)
+    embed_queries = query_embedder(models, mesh)
+    spent = Spent()
     search = CandidateSearch(
         corpus,
         candidates=settings.evidence_pool or candidates,
         extra=config.index.extra,
         null_block=config.shapes.null_block and not settings.evidence_pool,
+        timed=partial(spent.on, "search"),
     )
     texts = partial(
         masked_stream,
@@ -165,6 +172,7 @@ def run_realm(
         corpus=corpus,
         # An embedder that is not trained has an index that cannot grow stale.
         every=config.refresh.every if trains_retriever else 0,
+        mesh=mesh,
     )
     probes = next(texts(batch_size=config.refresh.probes))
     refresh = RefreshHook(
@@ -202,17 +210,23 @@ def run_realm(
         weigh=WEIGHTS[settings.weights],
         span_weight=settings.span_weight,
     )
+    further = {"span_loss": settings.span_weight} if settings.span_weight else {}
     phase = Phase(
         name=phase_name,
         settings=settings,
+        flops=step_flops(config, phase_name, models),
+        spent=spent,
         loss=loss,
+        accumulate=partial(by_sums, further=further),
         learning_rates=learning_rates(settings, models),
         stream=ahead,
         inputs=ahead,
         **refresh.in_phase(values=trains_retriever),
     )
     with closing(refresher), closing(ahead):
-        return run_phase(phase, params, config=config, workdir=workdir, stop_at=stop_at)
+        return run_phase(
+            phase, params, config=config, workdir=workdir, stop_at=stop_at, mesh=mesh, trace_steps=trace_steps
+        )
 
 
 def learning_rates(settings: RealmConfig, models: Models) -> dict[str, float]:

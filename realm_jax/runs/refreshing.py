@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jax.sharding import Mesh
 
 from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
+from realm_jax.index.protocol import Storage
 from realm_jax.index.store import prune
 from realm_jax.models.build import Models
 from realm_jax.refresh.refresher import Refresher, Snapshot
@@ -112,6 +114,7 @@ def open_live_index(
     params: Params,
     corpus: Corpus,
     every: int,
+    mesh: Mesh | None = None,
 ) -> tuple[Refresher[IndexVersion], LiveIndex]:
     """Build a run's first index, or open the one a checkpoint names and go on with its refresh.
 
@@ -123,6 +126,7 @@ def open_live_index(
       params: where a new run starts from.
       corpus: the blocks.
       every: steps between snapshots; 0 never refreshes.
+      mesh: the devices; None is the default device.
 
     Raises:
       CheckpointError: the checkpoint is of another phase or config.
@@ -130,7 +134,7 @@ def open_live_index(
     root = workdir / INDEX_FOLDER
     build = partial(
         build_version,
-        embed=block_embedder(models, block_length=config.shapes.block_length),
+        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=mesh),
         corpus=corpus,
         root=root,
         engine=config.index.engine,
@@ -138,6 +142,7 @@ def open_live_index(
         recall_k=config.index.recall_k,
         recall_floor=config.index.recall_floor,
         recall_sample=config.index.recall_sample,
+        storage=Storage(mesh, config.index.storage),
     )
     refresher = Refresher(
         build,
@@ -152,7 +157,14 @@ def open_live_index(
         prune(root, keep=set())
         return refresher, LiveIndex(build(block_params, 0, lambda: False))
     check_same_run(record, name=phase_name, config=config)
-    live = LiveIndex(load_version(root, record["index_version"], corpus=corpus))
+    version = load_version(
+        root,
+        record["index_version"],
+        corpus=corpus,
+        recall_floor=config.index.recall_floor,
+        mesh=mesh,
+    )
+    live = LiveIndex(version)
     live.adopted = record["index_adopted"]
     if record["pending_step"] is not None:
         snapshot = Checkpoints(workdir).restore_pending(block_params)

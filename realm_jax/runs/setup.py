@@ -8,15 +8,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from realm_jax.config import Config, to_dict
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.writer import VOCABULARY
 from realm_jax.errors import ConfigError
+from realm_jax.mesh import batch_shards, check_rows, make_mesh
 from realm_jax.models.bert import Bert
 from realm_jax.models.build import TOWERS, Models, build_models
 from realm_jax.text.tokenizer import Tokenizer
 from realm_jax.train.checkpoint import Checkpoints
+from realm_jax.train.sharding import make_sharded, param_shardings
 from realm_jax.types import Params
 
 CONFIG_FILE = "config.json"
@@ -66,6 +69,36 @@ def check_vocabulary(text: Corpus, corpus: Corpus) -> None:
         )
 
 
+def mesh_of(config: Config, phase: str) -> Mesh | None:
+    """Lay out the devices of a run.
+
+    Args:
+      config: the experiment.
+      phase: `ict`, `read`, `realm` or `qa`.
+
+    Returns:
+      The mesh; None where the run uses one device.
+
+    Raises:
+      ConfigError: the sizes of the mesh do not fit the devices, the model, or a batch.
+    """
+    heads, tensor = config.model.bert.num_heads, config.mesh.tensor
+    if heads % tensor:
+        raise ConfigError(
+            "mesh.tensor must divide model.bert.num_heads",
+            got=f"{tensor} for {heads} heads",
+            remedy="Choose a divisor, or split parameters with mesh.fsdp.",
+        )
+    mesh = make_mesh(**dataclasses.asdict(config.mesh))
+    settings = getattr(config, phase)
+    name = f"{phase}.batch_size" + (f" / {phase}.microbatches" if settings.microbatches > 1 else "")
+    check_rows(name, settings.batch_size // settings.microbatches, parts=batch_shards(mesh))
+    if phase != "ict":
+        embedders = 1 if mesh is None else mesh.size  # every device embeds blocks
+        check_rows("index.embed_batch_size", config.index.embed_batch_size, parts=embedders)
+    return mesh
+
+
 def check_run_vocabulary(folder: Path, corpus: Corpus) -> None:
     """Refuse a corpus whose wordpieces are not those of a run.
 
@@ -85,10 +118,15 @@ def check_run_vocabulary(folder: Path, corpus: Corpus) -> None:
         )
 
 
-def models_of(config: Config) -> Models:
-    """Build the models of a resolved config."""
+def models_of(config: Config, *, rematerialisation: str = "none") -> Models:
+    """Build the models of a resolved config; for training, with the phase's `rematerialisation`."""
     part = config.model
-    bert = Bert(vocab_size=part.vocab_size, dtype=jnp.dtype(part.dtype), **dataclasses.asdict(part.bert))
+    bert = Bert(
+        vocab_size=part.vocab_size,
+        dtype=jnp.dtype(part.dtype),
+        rematerialisation=rematerialisation,
+        **dataclasses.asdict(part.bert),
+    )
     return build_models(
         bert=bert,
         embedding_size=part.embedding_size,
@@ -101,13 +139,14 @@ def models_of(config: Config) -> Models:
     )
 
 
-def initial_params(models: Models, *, seed: int, start_from: Path | None) -> Params:
+def initial_params(models: Models, *, seed: int, start_from: Path | None, mesh: Mesh | None = None) -> Params:
     """Make the parameters a phase starts from.
 
     Args:
       models: the models.
       seed: of fresh parameters.
       start_from: run folder of the phase before; None starts from fresh parameters.
+      mesh: where they go; None is the default device.
 
     Returns:
       All parts, by name. A shared embedder becomes two towers where the models ask for two.
@@ -115,9 +154,10 @@ def initial_params(models: Models, *, seed: int, start_from: Path | None) -> Par
     Raises:
       ConfigError: the parameters there are of another size.
     """
-    fresh = jax.jit(models.init)(jax.random.key(seed))
+    key = jax.random.key(seed)
     if start_from is None:
-        return fresh
+        return make_sharded(jax.jit(models.init), key, mesh=mesh)
+    fresh = jax.eval_shape(models.init, key)
     params = dict(Checkpoints(start_from).restore_params())
     if models.two_towers and "embedder" in params:
         shared = params.pop("embedder")
@@ -129,6 +169,8 @@ def initial_params(models: Models, *, seed: int, start_from: Path | None) -> Par
             got=_first_difference(found, wanted),
             remedy=f"Take model.* from {start_from / CONFIG_FILE}.",
         )
+    if mesh is not None:
+        return jax.device_put(params, param_shardings(mesh, params))
     return jax.tree.map(jnp.asarray, params)
 
 

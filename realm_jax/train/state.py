@@ -77,17 +77,40 @@ def update(
     Returns:
       The state after, and the metrics with gradient, parameter and update norms added.
     """
-    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    key = step_key(state)
     parts = {name: picked(state.params, name) for name in trained}
 
     def loss_of_parts(parts: Params) -> tuple[Array, Metrics]:
         return loss_fn(renewed(state.params, parts), key)
 
     (_, metrics), gradients = jax.value_and_grad(loss_of_parts, has_aux=True)(parts)
+    return apply_gradients(state, gradients, metrics, optimizer=optimizer)
+
+
+def step_key(state: TrainState) -> Array:
+    """Return the dropout key of the next step."""
+    return jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+
+
+def apply_gradients(
+    state: TrainState, gradients: Params, metrics: Metrics, *, optimizer: optax.GradientTransformation
+) -> tuple[TrainState, Metrics]:
+    """Move the trained parts.
+
+    Args:
+      state: the state before.
+      gradients: of what is trained, by the names given to `create_state`.
+      metrics: of the step.
+      optimizer: as in `create_state`.
+
+    Returns:
+      The state after, and the metrics with gradient, parameter and update norms added.
+    """
+    parts = {name: picked(state.params, name) for name in gradients}
     updates, opt_state = optimizer.update(gradients, state.opt_state, parts)
     new_parts = optax.apply_updates(parts, updates)
     norms = {"gradient_norm": gradients, "parameter_norm": new_parts, "update_norm": updates}
-    metrics |= {name: (optax.global_norm(tree), jnp.float32(1)) for name, tree in norms.items()}
+    metrics = metrics | {name: (optax.global_norm(tree), jnp.float32(1)) for name, tree in norms.items()}
     return (
         replace(state, step=state.step + 1, params=renewed(state.params, new_parts), opt_state=opt_state),
         metrics,

@@ -1,20 +1,17 @@
 """The three training steps: inverse cloze task, REALM, open-domain QA.
 
-Each is pure, `(state, batch, ...) -> (state, metrics)`; the keyword arguments are bound once, then the step
-is compiled. Candidates come in as data: the step embeds them anew with the current parameters, so the
-gradient reaches the retriever, while the index only chose them.
+Each is a pure loss of parameters and inputs; its keyword arguments are bound once, then it is compiled into
+a step (`train/compile.py`). Candidates come in as data: the step embeds them anew with the current
+parameters, so the gradient reaches the retriever, while the index only chose them.
 
 Letters: B batch, K candidates, M masked positions, S spans.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from realm_jax.data.questions import Occurrences
 from realm_jax.models.build import Models
@@ -27,12 +24,12 @@ from realm_jax.ops.relevance import relevance_score
 from realm_jax.ops.rows import block_tokens, joint_tokens, single
 from realm_jax.ops.spans import span_allowed, span_matches, spans_of_words
 from realm_jax.train.relevance import Relevance
-from realm_jax.train.state import Metrics, TrainState, update
+from realm_jax.train.state import Metrics
 from realm_jax.types import Array, Beam, Candidates, IctBatch, MaskedBatch, Params, QuestionBatch, Rows
 
 
 def ict_loss(
-    params: Params, key: Array, batch: IctBatch, *, models: Models, block_length: int
+    params: Params, key: Array | None, batch: IctBatch, *, models: Models, block_length: int
 ) -> tuple[Array, Metrics]:
     """Compute the inverse cloze loss of a batch.
 
@@ -46,11 +43,22 @@ def ict_loss(
     Returns:
       Mean loss in nats, float32 `[]`, and metrics.
     """
+    return ict_contrast(ict_embeddings(params, key, batch, models=models, block_length=block_length), batch)
+
+
+def ict_embeddings(
+    params: Params, key: Array | None, batch: IctBatch, *, models: Models, block_length: int
+) -> tuple[Array, Array]:
+    """Embed pseudo-queries and blocks, float32 `[B, D]` each; the arguments are those of `ict_loss`."""
     query_key, block_key = _keys(key, 2)
     queries = models.embed_query(params, single(batch.query), dropout_key=query_key)
-    blocks = models.embed_block(
-        params, block_tokens(batch.blocks, length=block_length), dropout_key=block_key
-    )
+    tokens = block_tokens(batch.blocks, length=block_length)
+    return queries, models.embed_block(params, tokens, dropout_key=block_key)
+
+
+def ict_contrast(embeddings: tuple[Array, Array], batch: IctBatch) -> tuple[Array, Metrics]:
+    """Compute the inverse cloze loss of a batch from its embeddings; see `ict_loss`."""
+    queries, blocks = embeddings
     log_prob = in_batch_log_prob(queries, blocks, batch.block_ids)
     rows = jnp.float32(queries.shape[0])
     loss = -jnp.sum(jnp.diagonal(log_prob))
@@ -363,34 +371,6 @@ def body_mask(question: Rows, body: Rows, *, length: int) -> Array:
     start = question.length[:, None, None]
     stop = jnp.minimum(start + body.length[:, :, None], length) - 1
     return (position >= start) & (position < stop)
-
-
-def make_step(
-    loss: Callable[..., tuple[Array, Metrics]],
-    *,
-    optimizer: optax.GradientTransformation,
-    trained: Sequence[str],
-    dropout: bool,
-) -> Callable[..., tuple[TrainState, Metrics]]:
-    """Compile a loss into a step.
-
-    Args:
-      loss: `(params, key, *inputs) -> (loss, metrics)`, its keywords bound.
-      optimizer: for the trained parts.
-      trained: names of the parts to train.
-      dropout: False passes no key.
-
-    Returns:
-      `step(state, *inputs) -> (state, metrics)`; the state's buffers are donated.
-    """
-
-    def step(state: TrainState, *inputs: Any) -> tuple[TrainState, Metrics]:
-        def loss_fn(params: Params, key: Array) -> tuple[Array, Metrics]:
-            return loss(params, key if dropout else None, *inputs)
-
-        return update(state, loss_fn, optimizer=optimizer, trained=trained)
-
-    return partial(jax.jit, donate_argnums=0)(step)
 
 
 def _keys(key: Array | None, count: int) -> Sequence[Array | None]:

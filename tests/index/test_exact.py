@@ -6,7 +6,7 @@ import pytest
 
 import realm_jax.index.exact as module
 from realm_jax.index.exact import ExactIndex
-from realm_jax.ops.topk import exact_top_k
+from realm_jax.ops.topk import top_k_rows
 from tests.index.fake import brute_force, clustered
 
 
@@ -24,17 +24,17 @@ def test_parts_share_one_program(monkeypatch):
     monkeypatch.setattr(module, "QUERIES_PER_CALL", 8)
     index = ExactIndex(clustered(100, dimension=8))
     index.search(clustered(9, dimension=8), 6)
-    compiled = exact_top_k._cache_size()
+    compiled = top_k_rows._cache_size()
     index.search(clustered(37, dimension=8), 6)
-    assert exact_top_k._cache_size() == compiled
+    assert top_k_rows._cache_size() == compiled
 
 
 def test_a_second_index_of_the_same_size_compiles_nothing():
     queries = clustered(5, dimension=8)
     ExactIndex(clustered(100, dimension=8)).search(queries, 6)
-    compiled = exact_top_k._cache_size()
+    compiled = top_k_rows._cache_size()
     ExactIndex(clustered(100, dimension=8, seed=3)).search(queries, 6)
-    assert exact_top_k._cache_size() == compiled
+    assert top_k_rows._cache_size() == compiled
 
 
 @pytest.mark.parametrize("k", [3, 90])

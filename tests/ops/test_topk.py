@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realm_jax.ops.topk import exact_top_k
+from realm_jax.ops.topk import StoredRows, top_k_rows
 
 
 def run(queries, embeddings, count, **kwargs):
-    scores, rows = exact_top_k(jnp.asarray(queries), jnp.asarray(embeddings), jnp.int32(count), **kwargs)
+    scores, rows = top_k_rows(
+        jnp.asarray(queries), StoredRows(jnp.asarray(embeddings)), jnp.int32(count), **kwargs
+    )
     assert (scores.dtype, rows.dtype) == (jnp.float32, jnp.int32)
     return np.asarray(scores), np.asarray(rows)
 
@@ -73,9 +75,9 @@ def test_the_number_of_real_rows_does_not_compile_anew():
     rng = np.random.default_rng(0)
     queries, embeddings = (rng.standard_normal(s).astype(np.float32) for s in ((2, 4), (16, 4)))
     run(queries, embeddings, 16, k=3, rows_per_block=8)
-    compiled = exact_top_k._cache_size()
+    compiled = top_k_rows._cache_size()
     run(queries, embeddings, 5, k=3, rows_per_block=8)
-    assert exact_top_k._cache_size() == compiled
+    assert top_k_rows._cache_size() == compiled
 
 
 def test_scores_in_memory_do_not_grow_with_the_rows():
@@ -83,7 +85,7 @@ def test_scores_in_memory_do_not_grow_with_the_rows():
 
     def scratch(rows):
         shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((32, 8), (rows, 8))]
-        lowered = exact_top_k.lower(*shapes, jnp.int32(rows), k=5, rows_per_block=256)
+        lowered = top_k_rows.lower(shapes[0], StoredRows(shapes[1]), jnp.int32(rows), k=5, rows_per_block=256)
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
     assert scratch(64 * 256) <= scratch(4 * 256) + 1024

@@ -73,7 +73,10 @@ class Blind:
 
 def test_an_index_that_finds_too_little_is_not_published(tmp_path, monkeypatch):
     blind = Engine(
-        Blind, lambda index, folder: None, lambda embeddings, folder: Blind(embeddings), lambda n: {}
+        lambda embeddings, storage: Blind(embeddings),
+        lambda index, folder: None,
+        lambda embeddings, folder, storage: Blind(embeddings),
+        lambda count, storage: {},
     )
     monkeypatch.setitem(ENGINES, "blind", blind)
     with pytest.raises(RecallError, match="blind"):

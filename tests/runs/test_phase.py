@@ -26,10 +26,10 @@ class Quiet:
         self.notes.append((done, note))
 
 
-def log_hook(every, last, clock=lambda: 0.0, extra=lambda step: {}):
+def log_hook(every, last, clock=lambda: 0.0, extra=lambda step: {}, **speed):
     writer, progress = Writer(), Quiet()
     return (
-        LogHook(every=every, last=last, writer=writer, progress=progress, extra=extra, clock=clock),
+        LogHook(every=every, last=last, writer=writer, progress=progress, extra=extra, clock=clock, **speed),
         writer,
         progress,
     )
@@ -60,6 +60,20 @@ def test_seconds_are_those_of_one_step():
     now[0] = 109.0
     drive(hook, [1, 1, 1], first=2)
     assert writer.lines[1]["step_seconds"] == 3.0 and writer.lines[4]["step_seconds"] == 2.0
+
+
+def test_a_line_says_how_fast_a_step_was_and_what_the_host_waited_for():
+    now, spent = [0.0], {"data": 0.0, "search": 0.0}
+    hook, writer, _ = log_hook(
+        every=4, last=4, clock=lambda: now[0], flops=600, peak=1000.0, spent=lambda: dict(spent)
+    )
+    drive(hook, [1])
+    assert "peak_share" not in writer.lines[1]  # no time has passed
+    now[0], spent["data"], spent["search"] = 6.0, 1.5, 3.0
+    drive(hook, [1, 1, 1], first=2)
+    values = writer.lines[4]
+    assert (values["step_seconds"], values["data_seconds"], values["search_seconds"]) == (2.0, 0.5, 1.0)
+    assert (values["model_flops_per_second"], values["peak_share"]) == (300.0, 0.3)
 
 
 def test_staleness_is_asked_for_when_a_line_is_written():

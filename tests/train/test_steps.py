@@ -1,4 +1,4 @@
-"""The three steps: compiled once, the same on eight devices as on one, blind to what is masked.
+"""The three steps: compiled once, blind to what is masked. test_sharding.py has them on eight devices.
 
 A step costs seconds to compile, so each is compiled once here, with plain gradient descent at rate 1: what it
 takes off the parameters is the gradient.
@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from realm_jax.train.state import create_state
-from realm_jax.train.steps import body_mask, make_step, reader_spans, retrieval_scores
+from realm_jax.train.compile import make_step
+from realm_jax.train.state import create_state, picked
+from realm_jax.train.steps import body_mask, reader_spans, retrieval_scores
 from realm_jax.types import Rows
 from tests.train.tiny import (
     BODY,
@@ -56,11 +56,11 @@ class Case(NamedTuple):
             jax.tree.map(jnp.asarray, PARAMS), optimizer=DESCENT, trained=self.trained, seed=0
         )
 
-    def gradient(self, *inputs, place=lambda tree, batched: tree):
+    def gradient(self, *inputs):
         """Return metrics and gradients, by name."""
-        state, metrics = self.step(place(self.start(), False), *place(inputs, True))
+        state, metrics = self.step(self.start(), *inputs)
         taken = jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), PARAMS, state.params)
-        return leaves(metrics), leaves({name: taken[name] for name in self.trained})
+        return leaves(metrics), leaves({name: picked(taken, name) for name in self.trained})
 
 
 @pytest.fixture(scope="module")
@@ -92,25 +92,6 @@ def test_a_second_step_compiles_nothing_and_the_state_is_reused(cases, name):
     assert case.step._cache_size() == compiled and int(third.step) == 2
     assert all(np.isfinite(value) and count >= 0 for value, count in metrics.values())
     assert {"loss", "gradient_norm", "parameter_norm", "update_norm"} <= set(metrics)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_a_batch_split_over_eight_devices_gives_the_same_loss_and_gradients(cases, name):
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
-
-    def place(tree, batched):
-        return jax.device_put(
-            tree, NamedSharding(mesh, PartitionSpec("data") if batched else PartitionSpec())
-        )
-
-    case = cases[name]
-    assert len(jax.tree.leaves(place(case.inputs, True))[0].sharding.device_set) == 8
-    metrics, gradient = case.gradient(*case.inputs)
-    split_metrics, split_gradient = case.gradient(*case.inputs, place=place)
-    assert max(np.abs(leaf).max() for leaf in gradient.values()) > 1e-3
-    assert_close(split_gradient, gradient, relative=1e-4)
-    for value in metrics:
-        np.testing.assert_allclose(split_metrics[value], metrics[value], rtol=1e-4, err_msg=value)
 
 
 def test_the_key_of_dropout_is_handed_on_only_where_it_is_wanted():

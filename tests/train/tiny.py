@@ -6,18 +6,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from realm_jax.data.questions import Occurrences
 from realm_jax.models.bert import Bert
 from realm_jax.models.build import Models, build_models
+from realm_jax.models.reader import SPAN_SCORER
 from realm_jax.ops.marginal import token_loss
 from realm_jax.ops.open_qa import QA_LOSSES
 from realm_jax.ops.relevance import retrieval_log_prob
+from realm_jax.train.accumulate import Accumulate, by_embeddings, by_sums
 from realm_jax.train.optimizer import make_optimizer
 from realm_jax.train.relevance import query_side_relevance
-from realm_jax.train.steps import ict_loss, qa_loss, realm_loss
+from realm_jax.train.steps import ict_contrast, ict_embeddings, ict_loss, qa_loss, realm_loss
 from realm_jax.types import Beam, Blocks, Candidates, IctBatch, MaskedBatch, QuestionBatch, Rows
 
 B, K, M, VOCABULARY, DIMENSION = 8, 4, 2, 40, 8
 QUERY, TITLE, BODY = 9, 4, 10  # tokens
+SPAN_WEIGHT = 0.7
 CLS, SEP, MASK = 1, 2, 3
 
 
@@ -111,6 +115,14 @@ def question_batch(rng: np.random.Generator, count: int = B) -> QuestionBatch:
     )
 
 
+def places(rng: np.random.Generator, count: int = B) -> Occurrences:
+    """Draw where masked tokens stand: nowhere for most texts, in one block or more for the others."""
+    starts = rng.integers(0, 2, (count, K, 1)).astype(np.int32)
+    found = (rng.random((count, K)) < 0.6) & (np.arange(count) % 3 == 1)[:, None]
+    found[1, 0] = True
+    return Occurrences(starts, starts + 1, found[..., None], found)
+
+
 def beam(rng: np.random.Generator, batch: QuestionBatch, found: Candidates, others: int = 3) -> Beam:
     """Draw a beam of the candidates and `others` further blocks, with embeddings."""
     count = len(found.is_valid)
@@ -136,8 +148,10 @@ def realm_case(models: Models, rng: np.random.Generator):
         joint_length=QUERY + BODY,
         marginal_loss=token_loss,
         weigh=retrieval_log_prob,
+        span_weight=SPAN_WEIGHT,
     )
-    return loss, ["embedder", "encoder"], (masked_batch(rng), candidates(rng))
+    trained = ["embedder", "encoder", *(f"reader/{module}" for module in SPAN_SCORER)]
+    return loss, trained, (masked_batch(rng), candidates(rng), places(rng))
 
 
 def qa_case(models: Models, rng: np.random.Generator):
@@ -152,6 +166,16 @@ def qa_case(models: Models, rng: np.random.Generator):
     return loss, ["embedder", "reader"], (batch, found, beam(rng, batch, found))
 
 
+def ict_accumulate(models: Models) -> Accumulate:
+    embed = partial(ict_embeddings, models=models, block_length=TITLE + BODY)
+    return partial(by_embeddings, embed=embed, contrast=ict_contrast)
+
+
+ACCUMULATE = {
+    "ict": ict_accumulate,
+    "realm": lambda models: partial(by_sums, further={"span_loss": SPAN_WEIGHT}),
+    "qa": lambda models: by_sums,
+}
 CASES = {"ict": ict_case, "realm": realm_case, "qa": qa_case}
 
 

@@ -1,0 +1,107 @@
+"""The mesh: the devices of a run in a grid of three axes, and the order in which they are given work.
+
+Rows of a batch are split over `data` and `fsdp`, parameters over `fsdp` and `tensor`. Which array is split
+how stands in `train/sharding.py`.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from realm_jax.errors import ConfigError
+
+AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+
+_ORDER = threading.Lock()
+
+
+def make_mesh(
+    *, data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None
+) -> Mesh | None:
+    """Lay devices out.
+
+    Args:
+      data: devices the batch is split over; 0: as many as the other two axes leave.
+      fsdp: devices both batch and parameters are split over.
+      tensor: devices heads, feed-forward width and vocabulary are split over.
+      devices: which; None: all there are.
+
+    Returns:
+      The mesh; None where it has a single device, on which nothing need be laid out.
+
+    Raises:
+      ConfigError: there are too few devices, or 0 does not come out even.
+    """
+    available = jax.devices() if devices is None else devices
+    sizes = (data or max(1, len(available) // (fsdp * tensor)), fsdp, tensor)
+    wanted = sizes[0] * fsdp * tensor
+    if wanted > len(available) or (not data and wanted != len(available)):
+        raise ConfigError(
+            "mesh.data x mesh.fsdp x mesh.tensor must fit the devices",
+            got=f"{data or 'all'} x {fsdp} x {tensor} for {len(available)} devices",
+            remedy="Choose sizes whose product is the number of devices; mesh.data 0 takes what is left.",
+        )
+    if wanted == 1:
+        return None
+    # Auto: the compiler propagates shardings from the arguments; the axes are typed so explicitly.
+    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=available[:wanted])
+
+
+def batch_shards(mesh: Mesh | None) -> int:
+    """Count the parts a batch is split into."""
+    return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def split_rows(mesh: Mesh) -> NamedSharding:
+    """Split axis 0 over the devices of a batch."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def split_over_all(mesh: Mesh) -> NamedSharding:
+    """Split axis 0 over all devices, in their order in the mesh."""
+    return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+
+
+def whole(mesh: Mesh | None) -> NamedSharding | None:
+    """Keep a copy on every device; None, the default device, without a mesh."""
+    return None if mesh is None else NamedSharding(mesh, PartitionSpec())
+
+
+def check_rows(name: str, rows: int, *, parts: int) -> None:
+    """Refuse a batch that cannot be split evenly.
+
+    Args:
+      name: of the number in the config, for the error.
+      rows: of a batch.
+      parts: devices they are split over.
+
+    Raises:
+      ConfigError: the rows are no multiple of the parts.
+    """
+    if rows % parts:
+        raise ConfigError(
+            f"{name} must be a multiple of the devices its rows are split over",
+            got=f"{rows} rows for {parts} devices",
+            remedy="Change it, or the mesh: mesh.data 1 with the other axes 1 uses one device.",
+        )
+
+
+def in_order(program: Callable[..., Any]) -> Callable[..., Any]:
+    """Start a program on all devices before another thread starts one.
+
+    Programs that exchange data wait on each device for the same program on the others. Were the trainer and
+    the refresher to start theirs at once, devices could get them in different orders and wait for ever.
+
+    Args:
+      program: a compiled function of several devices.
+    """
+
+    def start(*arguments: Any, **keywords: Any) -> Any:
+        with _ORDER:
+            return program(*arguments, **keywords)
+
+    return start
