@@ -16,7 +16,8 @@ experiment=experiments/quickstart.py
 if [ ! -d "$data/pretraining" ]; then
   rm -rf "$data"
   python experiments/encyclopaedia/build.py --out "$data" \
-    --categories books countries elements inventions planets_and_moons rivers scientists
+    --categories books countries elements inventions planets_and_moons rivers scientists \
+    --without character city known_for namesake origin other_city purpose region tributary use
   # Every word of the encyclopaedia is a wordpiece: what stands in it once must not look rarer than the rest.
   realm_jax vocabulary "$data/encyclopaedia.jsonl" "$data/pretraining.jsonl" --out "$data/vocab.txt" \
     --size 12000 --min-frequency 1

@@ -18,7 +18,7 @@ import random
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -102,6 +102,11 @@ def render(wording: str, fact: Fact) -> str:
     return text[0].upper() + text[1:]
 
 
+def leave_out(entity: Entity, relations: Sequence[str]) -> Entity:
+    """Return an entity without its facts of some relations."""
+    return replace(entity, facts=tuple(fact for fact in entity.facts if fact.relation not in relations))
+
+
 def split_facts(entity: Entity, rng: random.Random) -> tuple[list[Fact], list[Fact]]:
     """Split an entity's facts into those taught and those held out; at least two are taught."""
     held_out = [fact for fact in entity.facts if rng.random() < HELD_OUT]
@@ -175,7 +180,12 @@ def hinted(held_out: list[Fact], taught: list[str]) -> set[tuple[str, str]]:
 
 
 def build(
-    out: Path, *, seed: int = 0, most: int | None = None, names: Sequence[str] | None = None
+    out: Path,
+    *,
+    seed: int = 0,
+    most: int | None = None,
+    names: Sequence[str] | None = None,
+    without: Sequence[str] = (),
 ) -> dict[str, int]:
     """Write the five files.
 
@@ -184,6 +194,7 @@ def build(
       seed: chooses wordings, order and the held-out facts.
       most: entities taken of each category, spread evenly over its table; None takes all.
       names: categories to take; None takes all.
+      without: relations to leave out, whatever their category.
 
     Returns:
       Number of lines of each file.
@@ -194,7 +205,12 @@ def build(
     if unknown:
         raise ValueError(f"categories are {', '.join(tables)}; got {', '.join(sorted(unknown))}")
     categories = [read_category(table) for name, table in tables.items() if names is None or name in names]
+    known = {fact.relation for category in categories for entity in category for fact in entity.facts}
+    if not set(without) <= known:
+        raise ValueError(f"relations are {', '.join(sorted(known))}; got {', '.join(without)}")
+    categories = [[leave_out(entity, without) for entity in category] for category in categories]
     entities = [entity for category in categories for entity in spread(category, most or len(category))]
+    entities = [entity for entity in entities if len(entity.facts) > 1]
     files: dict[str, list[dict]] = {
         "encyclopaedia": [],
         "pretraining": [],
@@ -231,7 +247,14 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0, help="chooses wordings and the held-out facts")
     parser.add_argument("--most", type=int, help="entities taken of each category (default: all)")
     parser.add_argument("--categories", nargs="+", help="tables to take (default: all)")
+    parser.add_argument("--without", nargs="+", default=[], metavar="RELATION", help="relations to leave out")
     arguments = parser.parse_args()
-    counts = build(arguments.out, seed=arguments.seed, most=arguments.most, names=arguments.categories)
+    counts = build(
+        arguments.out,
+        seed=arguments.seed,
+        most=arguments.most,
+        names=arguments.categories,
+        without=arguments.without,
+    )
     for file, count in counts.items():
         print(f"{arguments.out / file}.jsonl: {count} lines")
