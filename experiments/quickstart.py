@@ -43,7 +43,7 @@ def config() -> Config:
             max_span_width=8,
         ),
         shapes=ShapeConfig(query_length=24, block_length=60, joint_length=72, max_masks=6, candidates=4),
-        ict=IctConfig(steps=150, batch_size=64, optimizer=OptimizerConfig(learning_rate=2e-3), log_every=50),
+        ict=IctConfig(steps=100, batch_size=64, optimizer=OptimizerConfig(learning_rate=2e-3), log_every=50),
         read=RealmConfig(
             steps=600,
             batch_size=64,
@@ -69,7 +69,7 @@ def config() -> Config:
             oversample=3,
         ),
         qa=QaConfig(
-            steps=1200,
+            steps=1000,
             batch_size=64,
             optimizer=OptimizerConfig(learning_rate=2e-3),
             log_every=100,

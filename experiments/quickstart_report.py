@@ -20,6 +20,7 @@ from realm_jax.progress import format_seconds
 
 RETRIEVERS = {"untrained": "untrained", "ict": "after ICT", "realm": "after REALM", "qa": "after fine-tuning"}
 READERS = {"model": "REALM", "null": "the null block only", "bm25": "the same reader on BM25"}
+READ = 2  # blocks read a question
 SHOWN = 3  # questions printed with their evidence
 BATCH = 32  # rows read at once
 UTILITY_BATCHES = 20
@@ -38,7 +39,7 @@ def measure(folder: Path) -> tuple[dict[str, Any], LoadedRun, Questions]:
     questions = Questions.load(open_run(folder / "qa").config.dev_questions)
     for phase in RETRIEVERS:
         run = open_run(folder / phase, batch_size=BATCH, fresh_index=True)
-        evaluation = evaluate_run(run, questions, ks=(1, 5, 20), read=phase == "qa")
+        evaluation = evaluate_run(run, questions, ks=(1, 5, 20), read=phase == "qa", candidates=READ)
         write_evaluation(evaluation, folder / phase / "evaluation-model")
         metrics = evaluation.to_json()["metrics"]
         figures["recall@5"][phase] = metrics["recall@5"]["mean"]
@@ -48,7 +49,9 @@ def measure(folder: Path) -> tuple[dict[str, Any], LoadedRun, Questions]:
         if phase == "qa":
             figures["exact_match"]["model"] = metrics["exact_match"]["mean"]
     for retriever in ("null", "bm25"):
-        evaluation = evaluate_run(run, questions, retriever=retriever, ks=(1, 5, 20), read=True)
+        evaluation = evaluate_run(
+            run, questions, retriever=retriever, ks=(1, 5, 20), read=True, candidates=READ
+        )
         write_evaluation(evaluation, folder / "qa" / f"evaluation-{retriever}")
         figures["exact_match"][retriever] = evaluation.to_json()["metrics"]["exact_match"]["mean"]
     figures["index"] = index_figures(folder / "realm" / "metrics.jsonl")
@@ -119,7 +122,7 @@ def main() -> None:
     (arguments.run / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     console = Console(width=110)
     show(figures, console)
-    for answer in answer_questions(run, [q.question for q in questions[:SHOWN]]):
+    for answer in answer_questions(run, [q.question for q in questions[:SHOWN]], candidates=READ):
         show_answer(answer, console)
     console.print(f'\nAsk more: realm_jax ask {arguments.run / "qa"} "{questions[SHOWN].question}"')
 
