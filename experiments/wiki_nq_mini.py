@@ -42,13 +42,13 @@ def config() -> Config:
         ),
         shapes=ShapeConfig(query_length=40, block_length=144, joint_length=168, max_masks=8, candidates=4),
         ict=IctConfig(
-            steps=400,
+            steps=300,
             batch_size=64,
             optimizer=OptimizerConfig(learning_rate=2e-3),
             log_every=100,
         ),
         read=RealmConfig(
-            steps=200,
+            steps=120,
             batch_size=64,
             optimizer=OptimizerConfig(learning_rate=2e-3),
             log_every=100,
@@ -57,13 +57,13 @@ def config() -> Config:
             candidates=1,
             evidence_pool=20,
             evidence_window=32,
-            window_steps=200,
+            window_steps=120,
             span_weight=1.0,
             encoder_from_embedder=True,
             oversample=3,
         ),
         realm=RealmConfig(
-            steps=80,
+            steps=60,
             batch_size=16,
             optimizer=OptimizerConfig(learning_rate=1e-3),
             log_every=10,
@@ -72,5 +72,5 @@ def config() -> Config:
             oversample=3,
         ),
         qa=QaConfig(steps=2000, batch_size=16, optimizer=OptimizerConfig(learning_rate=5e-4), log_every=50),
-        refresh=RefreshConfig(every=40),
+        refresh=RefreshConfig(every=30),
     )
