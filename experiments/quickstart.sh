@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # REALM from nothing on a small encyclopaedia: prepare, warm up, pre-train with a live index, fine-tune, evaluate, ask.
-# Takes about a quarter of an hour on two CPU cores after installation. Arguments are seeds; the default is 0.
+# Takes about twelve minutes on two CPU cores after installation. Arguments are seeds; the default is 0.
 #   bash experiments/quickstart.sh          # one run
 #   bash experiments/quickstart.sh 0 1 2    # three seeds
 # An interrupted run goes on where it stopped when the script is started again.

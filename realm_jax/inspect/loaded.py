@@ -100,6 +100,7 @@ class LoadedRun:
                 models=self.models,
                 joint_length=self.config.shapes.joint_length,
                 span_log_prob=SPAN_LOG_PROBS[self.config.qa.loss],
+                is_continuation=self.corpus.tokenizer.is_continuation if self.config.qa.whole_words else None,
             )
         )
 
@@ -238,6 +239,7 @@ def _read_spans(
     models: Models,
     joint_length: int,
     span_log_prob: Callable[..., Array],
+    is_continuation: np.ndarray | None,
 ) -> tuple[Array, Array]:
     """Return each candidate's best span int32 `[B, K]`, a row of the span table, and its probability."""
     none = jnp.zeros((*candidates.is_valid.shape, 1), jnp.int32)
@@ -247,7 +249,15 @@ def _read_spans(
         answer_stops=none,
         answer_mask=none > 0,
     )
-    scores, _ = reader_spans(params, None, batch, candidates, models=models, joint_length=joint_length)
+    scores, _ = reader_spans(
+        params,
+        None,
+        batch,
+        candidates,
+        models=models,
+        joint_length=joint_length,
+        is_continuation=is_continuation,
+    )
     log_prob = span_log_prob(span_scores=scores, relevance=relevance, is_valid=candidates.is_valid)
     # Every candidate's own best span: the best of all is among them.
     _, spans, probability = best_spans(log_prob.reshape(-1, 1, log_prob.shape[-1]))

@@ -1,5 +1,7 @@
 """Answers: against a plain computation, for any batch size, with and without blocks."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -112,3 +114,21 @@ def test_what_cannot_be_answered_is_refused(qa: LoadedRun, realm: LoadedRun):
         answer_questions(qa, ["Who?", "  "])
     with pytest.raises(ConfigError, match="at least 1 block"):
         answer_questions(qa, QUESTIONS, candidates=0)
+
+
+def test_answers_are_whole_words_where_the_run_says_so(qa: LoadedRun, monkeypatch):
+    """As if every second wordpiece went on with the word before it."""
+    going_on = np.arange(qa.config.model.vocab_size) % 2 == 1
+    monkeypatch.setitem(vars(qa.corpus.tokenizer), "is_continuation", going_on)
+    settings = dataclasses.replace(qa.config.qa, whole_words=True)
+    run = dataclasses.replace(qa, config=dataclasses.replace(qa.config, qa=settings))
+
+    def breaks_words(answer: Answer) -> int:
+        count = 0
+        for one in answer.evidence:
+            body, (start, stop) = qa.corpus.body(one.block_id), one.span
+            count += bool(going_on[body[start]] or (going_on[body[stop + 1]] and stop + 2 < len(body)))
+        return count
+
+    assert sum(map(breaks_words, answer_questions(qa, QUESTIONS))) > 0
+    assert sum(map(breaks_words, answer_questions(run, QUESTIONS))) == 0
