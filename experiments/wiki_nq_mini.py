@@ -11,6 +11,7 @@ from realm_jax.config import (
     BertConfig,
     Config,
     IctConfig,
+    IndexConfig,
     ModelConfig,
     OptimizerConfig,
     QaConfig,
@@ -72,5 +73,6 @@ def config() -> Config:
             oversample=3,
         ),
         qa=QaConfig(steps=2000, batch_size=16, optimizer=OptimizerConfig(learning_rate=5e-4), log_every=50),
+        index=IndexConfig(engine="exact"),
         refresh=RefreshConfig(every=30),
     )
