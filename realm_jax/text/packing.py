@@ -34,6 +34,11 @@ def pack_rows(rows: Sequence[np.ndarray], *, length: int) -> Rows:
     return Rows(ids=ids, length=lengths)
 
 
+def cut_row(row: np.ndarray, length: int) -> np.ndarray:
+    """Shorten a row to a length; its last token, [SEP], stays."""
+    return row if len(row) <= length else np.append(row[: length - 1], row[-1])
+
+
 def framed(ids: np.ndarray, *, length: int, cls_id: int, sep_id: int) -> np.ndarray:
     """Put [CLS] and [SEP] round a text, cutting its end to `length` tokens in all. int32 [<= length]."""
     row = np.empty(min(len(ids), length - 2) + 2, np.int32)

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from realm_jax.text.packing import pack_rows
+from realm_jax.text.packing import cut_row, pack_rows
 from realm_jax.text.swap import SpanPool, replace_runs
 from realm_jax.types import NO_BLOCK, Candidates, Rows
 
@@ -108,11 +108,11 @@ def rewrite_evidence(
             row[k] = np.concatenate([*(told[place][0] for place in order), row[k][-1:]])
         questions[b] = telling.retell(questions[b])
         renewed[b] = [new]
-    packed = pack_rows([_cut(body, width) for row in bodies for body in row], length=width)
+    packed = pack_rows([cut_row(body, width) for row in bodies for body in row], length=width)
     longest = question.ids.shape[-1]
     body = Rows(ids=packed.ids.reshape(*shape, width), length=packed.length.reshape(shape))
     return Rewritten(
-        pack_rows([_cut(row, longest) for row in questions], length=longest),
+        pack_rows([cut_row(row, longest) for row in questions], length=longest),
         replace(candidates, blocks=replace(candidates.blocks, body=body)),
         renewed,
     )
@@ -199,8 +199,3 @@ def _strangers(
             room -= len(text)
             drawn.append((text, False))
     return drawn
-
-
-def _cut(row: np.ndarray, length: int) -> np.ndarray:
-    """Shorten a row to a length; its last token, [SEP], stays."""
-    return row if len(row) <= length else np.append(row[: length - 1], row[-1])

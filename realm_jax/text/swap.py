@@ -17,6 +17,7 @@ import numpy as np
 
 from realm_jax.errors import ConfigError
 from realm_jax.text.answers import span_starts
+from realm_jax.text.packing import cut_row
 from realm_jax.types import Candidates, MaskedBatch, Rows
 
 
@@ -168,7 +169,7 @@ def swap_facts(
             for k, starts in zip(use, found, strict=True)
         ]
         width = body_ids.shape[-1]
-        bodies = [row if len(row) <= width else np.append(row[: width - 1], row[-1]) for row in bodies]
+        bodies = [cut_row(row, width) for row in bodies]
         if not any(_occurrences(row[None], new, pool.is_continuation).any() for row in bodies):
             continue
         masks = np.full(len(new), mask_id, np.int32)
@@ -179,7 +180,7 @@ def swap_facts(
         room = query_ids.shape[1] - len(before) - len(new)
         if room < 1:
             continue
-        after = after if len(after) <= room else np.append(after[: room - 1], after[-1])
+        after = cut_row(after, room)
         row = np.concatenate([before, masks, after])
         query_ids[b], query_length[b] = _padded(row, query_ids.shape[1]), len(row)
         targets[b], weights[b] = _padded(new, most), np.arange(most) < len(new)
