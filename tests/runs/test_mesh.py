@@ -81,12 +81,13 @@ def test_fine_tuning_on_a_mesh_equals_that_on_one_device(config, tmp_path):
         config, train_questions=str(write_jsonl(tmp_path / "questions.jsonl", questions())), qa=qa
     )
     run_qa(config, tmp_path / "single", stop_at=2)
-    last = run_qa(on(config, data=4, fsdp=1, tensor=2), tmp_path / "split", stop_at=2)
+    run_qa(on(config, data=4, fsdp=1, tensor=2), tmp_path / "split", stop_at=2)
     for name in ("loss", "retrieved", "gradient_norm"):
         found, expected = (list(logged(tmp_path / run, name).values()) for run in ("split", "single"))
         np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-4, err_msg=name)
-    # What is searched beside a step is for the next one.
-    assert last["search_seconds"] > 0 and last["inputs_seconds"] > 0
+    # A search runs beside a step, so whether it ends before or after a line is a race; the first line has one.
+    assert logged(tmp_path / "split", "search_seconds")[1] > 0
+    assert all(seconds > 0 for seconds in logged(tmp_path / "split", "inputs_seconds").values())
 
 
 def test_blocks_are_embedded_without_a_word_between_devices(config):
