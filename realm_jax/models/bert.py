@@ -1,6 +1,6 @@
 """BERT, as published (post-LayerNorm).
 
-Letters: L tokens, H hidden. Leading axes are batch.
+Letters: L tokens, P of them, H hidden. Leading axes are batch.
 """
 
 from collections.abc import Callable
@@ -21,6 +21,8 @@ REMATERIALISATIONS: dict[str, Callable[..., bool] | None] = {
     "matmuls": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
 }
 
+Pick = Callable[[Array], Array]  # states [..., L, H] -> those of P tokens [..., P, H]
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
@@ -29,7 +31,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class Attention(nn.Module):
-    """Attend from every token to every unmasked token of its row.
+    """Attend from tokens `[..., P, H]` to every unmasked token of their row, `[..., L, H]`.
 
     Attributes:
       num_heads: heads; divides the hidden size.
@@ -44,27 +46,31 @@ class Attention(nn.Module):
     start: Start
 
     @nn.compact
-    def __call__(self, hidden: Array, mask: Array, *, deterministic: bool) -> Array:
+    def __call__(self, asking: Array, hidden: Array, mask: Array, *, deterministic: bool) -> Array:
         size = hidden.shape[-1]
         heads = (self.num_heads, size // self.num_heads)
 
-        def project(name: str, kernel_init: Initializer) -> Array:
-            flat = dense(size, self.dtype, name, kernel_init=kernel_init)(hidden)
-            return flat.reshape(*flat.shape[:-1], *heads)  # [..., L, heads, H / heads]
+        def project(name: str, states: Array, kernel_init: Initializer) -> Array:
+            flat = dense(size, self.dtype, name, kernel_init=kernel_init)(states)
+            return flat.reshape(*flat.shape[:-1], *heads)  # [..., L or P, heads, H / heads]
 
-        query, key = project("query", self.start.scores), project("key", self.start.scores)
-        value = project("value", self.start.values)
+        query = project("query", asking, self.start.scores)
+        key = project("key", hidden, self.start.scores)
+        value = project("value", hidden, self.start.values)
         scores = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=jnp.float32)
         scores = scores * jnp.float32(heads[1] ** -0.5)
         allowed = jnp.broadcast_to(mask[..., None, None, :], scores.shape)
         weights = jax.nn.softmax(jnp.where(allowed, scores, jnp.float32(-1e9)), axis=-1).astype(self.dtype)
         weights = nn.Dropout(self.dropout)(weights, deterministic=deterministic)
         context = jnp.einsum("...hqk,...khd->...qhd", weights, value)
-        return dense(size, self.dtype, "out", kernel_init=self.start.values)(context.reshape(hidden.shape))
+        return dense(size, self.dtype, "out", kernel_init=self.start.values)(context.reshape(asking.shape))
 
 
 class Layer(nn.Module):
-    """Apply attention and feed-forward, each with residual and LayerNorm after it."""
+    """Apply attention and feed-forward, each with residual and LayerNorm after it.
+
+    `asking` are the tokens whose new states are wanted, `[..., P, H]`: all of `hidden`, or some.
+    """
 
     num_heads: int
     intermediate_size: int
@@ -75,15 +81,15 @@ class Layer(nn.Module):
     start: Start
 
     @nn.compact
-    def __call__(self, hidden: Array, mask: Array, deterministic: bool) -> Array:
+    def __call__(self, asking: Array, hidden: Array, mask: Array, deterministic: bool) -> Array:
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
         attended = Attention(self.num_heads, self.dropout, self.dtype, self.start, name="attention")(
-            hidden, mask, deterministic=deterministic
+            asking, hidden, mask, deterministic=deterministic
         )
-        hidden = layer_norm(self.layer_norm_eps, self.dtype, "attention_norm")(hidden + drop(attended))
-        inner = dense(self.intermediate_size, self.dtype, "intermediate")(hidden)
-        outer = dense(hidden.shape[-1], self.dtype, "output")(ACTIVATIONS[self.activation](inner))
-        return layer_norm(self.layer_norm_eps, self.dtype, "output_norm")(hidden + drop(outer))
+        states = layer_norm(self.layer_norm_eps, self.dtype, "attention_norm")(asking + drop(attended))
+        inner = dense(self.intermediate_size, self.dtype, "intermediate")(states)
+        outer = dense(states.shape[-1], self.dtype, "output")(ACTIVATIONS[self.activation](inner))
+        return layer_norm(self.layer_norm_eps, self.dtype, "output_norm")(states + drop(outer))
 
 
 class Bert(nn.Module):
@@ -129,7 +135,7 @@ class Bert(nn.Module):
         self.embedding_norm = layer_norm(self.layer_norm_eps, self.dtype)
         self.embedding_dropout = nn.Dropout(self.dropout)
         kept = REMATERIALISATIONS[self.rematerialisation]
-        make = Layer if kept is None else nn.remat(Layer, policy=kept, static_argnums=(3,))
+        make = Layer if kept is None else nn.remat(Layer, policy=kept, static_argnums=(4,))
         self.layers = [
             make(
                 self.num_heads,
@@ -143,12 +149,24 @@ class Bert(nn.Module):
             for _ in range(self.num_layers)
         ]
 
-    def __call__(self, tokens: Tokens, *, deterministic: bool = True) -> Array:
-        """Return the last hidden states `[..., L, H]`."""
-        return self.hidden_states(tokens, deterministic=deterministic)[-1]
+    def __call__(self, tokens: Tokens, *, deterministic: bool = True, pick: Pick | None = None) -> Array:
+        """Return the last hidden states, `[..., L, H]`, or `[..., P, H]` of the tokens that `pick` picks."""
+        return self.hidden_states(tokens, deterministic=deterministic, pick=pick)[-1]
 
-    def hidden_states(self, tokens: Tokens, *, deterministic: bool = True) -> list[Array]:
-        """Return the states after the embeddings and after each layer: `num_layers + 1` of `[..., L, H]`."""
+    def hidden_states(
+        self, tokens: Tokens, *, deterministic: bool = True, pick: Pick | None = None
+    ) -> list[Array]:
+        """Return the states after the embeddings and after each layer.
+
+        Args:
+          tokens: `[..., L]`.
+          deterministic: False turns dropout on.
+          pick: chooses the tokens whose last states are wanted. The last layer then computes no others, which
+            changes no value.
+
+        Returns:
+          `num_layers + 1` of `[..., L, H]`; with `pick` the last is `[..., P, H]`.
+        """
         length = tokens.ids.shape[-1]
         if length > self.max_positions:
             raise ConfigError(
@@ -161,7 +179,8 @@ class Bert(nn.Module):
         hidden = self.embedding_norm(hidden + jnp.broadcast_to(position, hidden.shape))
         states = [self.embedding_dropout(hidden, deterministic=deterministic)]
         for layer in self.layers:
-            states.append(layer(states[-1], tokens.mask, deterministic))
+            asking = pick(states[-1]) if pick and layer is self.layers[-1] else states[-1]
+            states.append(layer(asking, states[-1], tokens.mask, deterministic))
         return states
 
     def attend(self, hidden: Array) -> Array:
