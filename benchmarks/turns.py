@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,10 +32,17 @@ def serve(tasks: Tasks) -> None:
         if name is not None:
             prepared[name], answer = tasks[name](**request)
         else:
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             prepared[request["run"]]()
-            answer = {"seconds": time.perf_counter() - start}
+            answer = {"seconds": time.perf_counter() - start, "processor": time.process_time() - used}
         print(json.dumps(answer), file=answers, flush=True)
+
+
+class Took(NamedTuple):
+    """What one repetition took."""
+
+    seconds: float
+    processor: float  # seconds of all threads together: what a busy machine leaves alone
 
 
 class Side:
@@ -63,9 +70,9 @@ class Side:
         """Have it make a task ready; returns what it says about it."""
         return self._ask({"prepare": task, **settings})
 
-    def run(self, task: str) -> float:
-        """Have it do a task once; returns seconds."""
-        return self._ask({"run": task})["seconds"]
+    def run(self, task: str) -> "Took":
+        """Have it do a task once."""
+        return Took(**self._ask({"run": task}))
 
     def close(self) -> None:
         """Let it end."""
@@ -111,13 +118,13 @@ def fair_environment(threads: int) -> dict[str, str]:
     return dict(os.environ) | fixed
 
 
-def take_turns(runs: Mapping[str, Callable[[], float]], *, repeats: int) -> dict[str, list[float]]:
-    """Do everything once, then everything again, `repeats` times; returns seconds by name."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+def take_turns(runs: Mapping[str, Callable[[], Took]], *, repeats: int) -> dict[str, list[Took]]:
+    """Do everything once, then everything again, `repeats` times; returns what each took, by name."""
+    took: dict[str, list[Took]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            seconds[name].append(run())
-    return seconds
+            took[name].append(run())
+    return took
 
 
 def ratio(theirs: Sequence[float], ours: Sequence[float]) -> tuple[float, float, float]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from realm_jax.errors import ConfigError
 from realm_jax.models.start import BERT_INIT, Initializer, Start, make_start
+from realm_jax.ops.product import product
 from realm_jax.types import Array, Tokens
 
 # What a layer keeps for the backward pass, by name; the rest is computed again. None: everything is kept.
@@ -215,4 +216,9 @@ def dense(
     kernel_init: Initializer = BERT_INIT,
 ) -> nn.Dense:
     """Make a linear layer, with BERT's initialisation unless told otherwise."""
-    return nn.Dense(features, dtype=dtype, name=name, kernel_init=kernel_init)
+    return nn.Dense(features, dtype=dtype, name=name, kernel_init=kernel_init, dot_general=_product)
+
+
+def _product(states: Array, kernel: Array, *numbers: object, precision: object = None) -> Array:
+    del numbers, precision  # a Dense always sums over the last axis of the states and the first of the kernel
+    return product(states, kernel)

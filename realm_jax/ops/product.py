@@ -1,0 +1,39 @@
+"""The product of states with a kernel, with its gradients written out.
+
+Automatic differentiation computes the kernel's gradient transposed and turns it round. XLA then misses, on a CPU,
+the library it multiplies fastest with: such a product took 2.3 times as long, a fifth of a pre-training step.
+
+Letters: I in, O out.
+"""
+
+import jax
+from jax import lax
+
+from realm_jax.types import Array
+
+
+@jax.custom_vjp
+def product(states: Array, kernel: Array) -> Array:
+    """Multiply states `[..., I]` with a kernel `[I, O]`: `[..., O]` of their dtype."""
+    return _contract(states, kernel, (states.ndim - 1,), (0,))
+
+
+def _forward(states: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return product(states, kernel), (states, kernel)
+
+
+def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    states, kernel = saved
+    rows = tuple(range(states.ndim - 1))
+    if states.shape[-1] <= gradient.shape[-1]:
+        of_kernel = _contract(states, gradient, rows, rows)
+    else:
+        of_kernel = lax.optimization_barrier(_contract(gradient, states, rows, rows)).T
+    return _contract(gradient, kernel, (states.ndim - 1,), (1,)), of_kernel
+
+
+def _contract(left: Array, right: Array, left_axes: tuple[int, ...], right_axes: tuple[int, ...]) -> Array:
+    return lax.dot_general(left, right, ((left_axes, right_axes), ((), ())))
+
+
+product.defvjp(_forward, _backward)
