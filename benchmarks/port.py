@@ -4,11 +4,13 @@ Its weights are random: only its speed is looked at. benchmarks/beside.py starts
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.sizes import CLS, SEP, Size, step_tokens
+from benchmarks.sizes import CLS, READ, SEP, RawCorpus, Size, block_embeddings, some_blocks, step_tokens
 from benchmarks.turns import serve
 
 Made = tuple[Callable[[], None], dict[str, Any]]
@@ -34,7 +36,7 @@ def config_of(size: Size, **changes: Any) -> Any:
 
 
 def laid_out(first: np.ndarray, second: np.ndarray, length: int) -> dict[str, Any]:
-    """Lay pairs of rows out: [CLS] first [SEP] second [SEP], cut or padded to `length`; `[..., L]` tensors."""
+    """Lay pairs of rows out: [CLS] first [SEP] second [SEP], cut or padded to `length` tokens L."""
     import torch
 
     shape = first.shape[:-1]
@@ -42,7 +44,9 @@ def laid_out(first: np.ndarray, second: np.ndarray, length: int) -> dict[str, An
     room = length - first.shape[-1] - 3
     parts = [cls, first, sep, second[..., :room], sep]
     ids = np.concatenate(parts, axis=-1)
-    segments = np.concatenate([np.full(part.shape, n) for part, n in zip(parts, (0, 0, 0, 1, 1), strict=True)], -1)
+    segments = np.concatenate(
+        [np.full(part.shape, n) for part, n in zip(parts, (0, 0, 0, 1, 1), strict=True)], -1
+    )
     pad = [(0, 0)] * len(shape) + [(0, length - ids.shape[-1])]
     rows = {
         "input_ids": np.pad(ids, pad),
@@ -101,7 +105,9 @@ def pretraining(size: dict[str, Any], *, logits: str) -> Made:
 
     def loss_of_all(relevance: Any) -> Any:
         mask = (labels >= 0).long()
-        return encoder(**joint, relevance_score=relevance, labels=labels, mlm_mask=mask, return_dict=True).loss
+        return encoder(
+            **joint, relevance_score=relevance, labels=labels, mlm_mask=mask, return_dict=True
+        ).loss
 
     def loss_of_masked(relevance: Any) -> Any:
         rows = {name: row.flatten(0, 1) for name, row in joint.items()}
@@ -129,8 +135,74 @@ def pretraining(size: dict[str, Any], *, logits: str) -> Made:
     return step, {"first_loss": first, "parameters": sum(p.numel() for p in parameters)}
 
 
+def embedding(size: dict[str, Any]) -> Made:
+    """Embed a batch of blocks, all as long as they may be."""
+    import torch
+    from transformers import RealmEmbedder
+
+    of, tokens = Size(**size), step_tokens(Size(**size))
+    titles, bodies = (
+        rows.reshape(-1, rows.shape[-1]).astype(np.int64) for rows in (tokens.titles, tokens.bodies)
+    )
+    blocks = laid_out(titles, bodies, of.block_length)
+    embedder = RealmEmbedder(config_of(of)).eval()
+
+    def run() -> None:
+        with torch.no_grad():
+            embedder(**blocks, return_dict=True)
+
+    run()
+    return run, {"blocks": len(titles)}
+
+
+def corpus_embedding(size: dict[str, Any], *, corpus: str, blocks: int, batch: int) -> Made:
+    """Embed real blocks in the order of the corpus, every batch padded to its longest block."""
+    import torch
+    from transformers import RealmEmbedder
+
+    raw = RawCorpus(corpus)
+    rows = [raw.row(int(block_id)) for block_id in some_blocks(blocks, len(raw))]
+    embedder = RealmEmbedder(config_of(Size(**size))).eval()
+
+    def run() -> None:
+        for start in range(0, len(rows), batch):
+            part = [torch.from_numpy(row) for row in rows[start : start + batch]]
+            ids = torch.nn.utils.rnn.pad_sequence(part, batch_first=True)
+            with torch.no_grad():
+                embedder(input_ids=ids, attention_mask=(ids != 0).long(), return_dict=True)
+
+    run()
+    return run, {"blocks": len(rows)}
+
+
+def answering(size: dict[str, Any], *, corpus: str, questions: list[str]) -> Made:
+    """Answer questions one at a time, as the port must: tokens, search, reading, the words of the answer."""
+    import torch
+    from transformers import RealmForOpenQA, RealmRetriever, RealmTokenizerFast
+
+    raw = RawCorpus(corpus)
+    tokenizer = RealmTokenizerFast(vocab_file=str(Path(corpus) / "vocab.txt"), do_lower_case=True)
+    records = np.array([raw.body(block_id) for block_id in range(len(raw))], dtype=object)
+    of = replace(Size(**size), vocabulary=len(tokenizer))
+    config = config_of(of, reader_beam_size=READ, searcher_beam_size=READ + 8, num_block_records=len(raw))
+    model = RealmForOpenQA(config, RealmRetriever(records, tokenizer)).eval()
+    model.block_emb.copy_(torch.from_numpy(block_embeddings(len(raw), of.embedding)))
+
+    def run() -> None:
+        for question in questions:
+            with torch.no_grad():
+                found = model(**tokenizer([question], return_tensors="pt"), return_dict=True)
+            tokenizer.decode(found.predicted_answer_ids)
+
+    run()
+    return run, {"questions": len(questions)}
+
+
 TASKS = {
     "pretraining": pretraining,
+    "embedding": embedding,
+    "corpus_embedding": corpus_embedding,
+    "answering": answering,
 }
 
 if __name__ == "__main__":

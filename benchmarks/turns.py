@@ -1,8 +1,8 @@
 """Two programs that take turns, each in an interpreter of its own, so that one machine's noise hits both.
 
-A side is a module that ends in `serve(TASKS)`. It is told what to prepare, as a line of JSON, then to run, again
-and again; it answers each time with the seconds that took. Nothing but the standard library is needed here, since
-the sides have little else in common.
+A side is a module that ends in `serve(TASKS)`. It is told what to prepare, as a line of JSON, then to run,
+again and again; it answers each time with what that took. Only the standard library is used here: the sides
+have little else in common.
 """
 
 import json
@@ -22,7 +22,7 @@ Tasks = Mapping[str, Callable[..., tuple[Callable[[], None], dict[str, Any]]]]
 
 
 def serve(tasks: Tasks) -> None:
-    """Answer the requests on standard input until it ends; whatever else is printed goes to standard error."""
+    """Answer requests on standard input until it ends; what else is printed goes to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     prepared: dict[str, Callable[[], None]] = {}
@@ -55,7 +55,9 @@ class Side:
       environment: more variables.
     """
 
-    def __init__(self, module: str, *, python: str, threads: int, environment: Mapping[str, str] | None = None):
+    def __init__(
+        self, module: str, *, python: str, threads: int, environment: Mapping[str, str] | None = None
+    ):
         self.module = module
         self._process = subprocess.Popen(
             [python, "-m", module],
@@ -97,9 +99,9 @@ class Side:
 
 
 def fair_environment(threads: int) -> dict[str, str]:
-    """Return the environment of every side: so many threads, none of which burns time while the other side runs.
+    """Return the environment of every side: so many threads, which rest while the other side runs.
 
-    The allocator's settings are those of experiments/environment.sh, which spare both sides their page faults.
+    The allocator's settings are those of experiments/environment.sh; they spare both sides page faults.
     """
     count = str(threads)
     fixed = {
@@ -128,6 +130,6 @@ def take_turns(runs: Mapping[str, Callable[[], Took]], *, repeats: int) -> dict[
 
 
 def ratio(theirs: Sequence[float], ours: Sequence[float]) -> tuple[float, float, float]:
-    """Return how many times faster we are: by the medians, and the lowest and highest of paired repetitions."""
+    """Return how many times faster we are: by the medians, and the least and most of paired repetitions."""
     pairs = [a / b for a, b in zip(theirs, ours, strict=True)]
     return statistics.median(theirs) / statistics.median(ours), min(pairs), max(pairs)

@@ -4,14 +4,16 @@ Letters: L tokens, P of them, H hidden. Leading axes are batch.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from realm_jax.errors import ConfigError
+from realm_jax.models.dropout import Dropout
 from realm_jax.models.start import BERT_INIT, Initializer, Start, make_start
-from realm_jax.ops.product import product
+from realm_jax.ops.product import PRODUCT, product
 from realm_jax.types import Array, Tokens
 
 # What a layer keeps for the backward pass, by name; the rest is computed again. None: everything is kept.
@@ -19,7 +21,7 @@ REMATERIALISATIONS: dict[str, Callable[..., bool] | None] = {
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,
     # Products with weights are kept; attention scores, of size L x L, are not.
-    "matmuls": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "matmuls": jax.checkpoint_policies.save_only_these_names(PRODUCT),
 }
 
 Pick = Callable[[Array], Array]  # states [..., L, H] -> those of P tokens [..., P, H]
@@ -62,7 +64,7 @@ class Attention(nn.Module):
         scores = scores * jnp.float32(heads[1] ** -0.5)
         allowed = jnp.broadcast_to(mask[..., None, None, :], scores.shape)
         weights = jax.nn.softmax(jnp.where(allowed, scores, jnp.float32(-1e9)), axis=-1).astype(self.dtype)
-        weights = nn.Dropout(self.dropout)(weights, deterministic=deterministic)
+        weights = Dropout(self.dropout)(weights, deterministic=deterministic)
         context = jnp.einsum("...hqk,...khd->...qhd", weights, value)
         return dense(size, self.dtype, "out", kernel_init=self.start.values)(context.reshape(asking.shape))
 
@@ -83,7 +85,7 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(self, asking: Array, hidden: Array, mask: Array, deterministic: bool) -> Array:
-        drop = nn.Dropout(self.dropout, deterministic=deterministic)
+        drop = partial(Dropout(self.dropout), deterministic=deterministic)
         attended = Attention(self.num_heads, self.dropout, self.dtype, self.start, name="attention")(
             asking, hidden, mask, deterministic=deterministic
         )
@@ -134,7 +136,7 @@ class Bert(nn.Module):
         self.position = self._table(self.max_positions, start.place)
         self.segment = self._table(self.type_vocab_size, start.place)
         self.embedding_norm = layer_norm(self.layer_norm_eps, self.dtype)
-        self.embedding_dropout = nn.Dropout(self.dropout)
+        self.embedding_dropout = Dropout(self.dropout)
         kept = REMATERIALISATIONS[self.rematerialisation]
         make = Layer if kept is None else nn.remat(Layer, policy=kept, static_argnums=(4,))
         self.layers = [
