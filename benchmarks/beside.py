@@ -18,10 +18,11 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from benchmarks.sizes import Size
-from benchmarks.turns import Side, Took, ratio, take_turns
+from benchmarks.turns import STEADY_MEMORY, Side, Took, ratio, take_turns
 
 # name of the task, its settings of our side, those of the port, and how many times faster we are asked to be
 Comparison = tuple[str, dict[str, Any], dict[str, Any], float]
@@ -70,7 +71,7 @@ def report(name: str, ours: list[Took], theirs: list[Took], *, asked: float) -> 
     here, there = (1000 * statistics.median(one.seconds for one in side) for side in (ours, theirs))
     return (
         f"{name}: ours {here:.1f} ms, theirs {there:.1f} ms: {times:.2f}x "
-        f"({least:.2f} to {most:.2f} in {len(ours)} turns; {processor:.2f} of processor time; asked {asked:g})"
+        f"({least:.2f} to {most:.2f} in {len(ours)} turns; processor time {processor:.2f}x; asked {asked:g}x)"
     )
 
 
@@ -97,11 +98,12 @@ def main(arguments: list[str] | None = None) -> None:
     args.size = Size(**{name: getattr(args, f"size.{name}") for name in asdict(Size())})
     for name, (task, mine, other, asked) in COMPARISONS[args.what](args).items():
         with ExitStack() as sides:
-            ours = sides.enter_context(Side("benchmarks.ours", python=sys.executable, threads=args.threads))
+            start = partial(Side, threads=args.threads, environment=STEADY_MEMORY)
+            ours = sides.enter_context(start("benchmarks.ours", python=sys.executable))
             said = ours.prepare(task, **mine)
             runs: dict[str, Callable[[], Took]] = {"ours": lambda ours=ours, task=task: ours.run(task)}
             if args.peer:
-                port = sides.enter_context(Side("benchmarks.port", python=args.peer, threads=args.threads))
+                port = sides.enter_context(start("benchmarks.port", python=args.peer))
                 print(f"{name}: ours {said}, theirs {port.prepare(task, **other)}", flush=True)
                 runs["theirs"] = lambda port=port, task=task: port.run(task)
             took = take_turns(runs, repeats=args.repeats)

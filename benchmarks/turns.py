@@ -30,12 +30,22 @@ def serve(tasks: Tasks) -> None:
         request = json.loads(line)
         name = request.pop("prepare", None)
         if name is not None:
-            prepared[name], answer = tasks[name](**request)
+            label = request.pop("label")
+            prepared[label], answer = tasks[name](**request)
         else:
             start, used = time.perf_counter(), time.process_time()
             prepared[request["run"]]()
             answer = {"seconds": time.perf_counter() - start, "processor": time.process_time() - used}
         print(json.dumps(answer), file=answers, flush=True)
+
+
+# The allocator as experiments/environment.sh sets it: large arrays of every repetition cost no page faults.
+STEADY_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
+    "MALLOC_TOP_PAD_": str(512 << 20),
+}
 
 
 class Took(NamedTuple):
@@ -68,9 +78,9 @@ class Side:
             text=True,
         )
 
-    def prepare(self, task: str, **settings: Any) -> dict[str, Any]:
-        """Have it make a task ready; returns what it says about it."""
-        return self._ask({"prepare": task, **settings})
+    def prepare(self, task: str, *, label: str | None = None, **settings: Any) -> dict[str, Any]:
+        """Have it make a task ready, to be run by its label, or its name; returns what it says about it."""
+        return self._ask({"prepare": task, "label": label or task, **settings})
 
     def run(self, task: str) -> "Took":
         """Have it do a task once."""
@@ -99,10 +109,7 @@ class Side:
 
 
 def fair_environment(threads: int) -> dict[str, str]:
-    """Return the environment of every side: so many threads, which rest while the other side runs.
-
-    The allocator's settings are those of experiments/environment.sh; they spare both sides page faults.
-    """
+    """Return the environment of every side: so many threads, which rest while the other side runs."""
     count = str(threads)
     fixed = {
         "OMP_NUM_THREADS": count,
@@ -112,10 +119,6 @@ def fair_environment(threads: int) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
         "JAX_PLATFORMS": "cpu",
-        "MALLOC_MMAP_MAX_": "0",
-        "MALLOC_ARENA_MAX": "1",
-        "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
-        "MALLOC_TOP_PAD_": str(512 << 20),
     }
     return dict(os.environ) | fixed
 
