@@ -179,7 +179,8 @@ class RealmConfig(PhaseConfig):
     encoder_from_embedder: bool = False  # start the encoder's BERT from the embedder's
     oversample: int = 1  # rows drawn for each row kept; those with evidence are kept first
     span_weight: float = 0.0  # of a loss that makes the reader's span scorer point at the masked span
-    ahead: bool = True  # find a step's blocks during the step before, with the parameters before that one
+    # find a step's blocks during the step before, with the parameters before that one; not with `fused`
+    ahead: bool = True
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,8 @@ class QaConfig(PhaseConfig):
 class IndexConfig:
     """The engine of the index and what is asked of it."""
 
-    engine: Literal["exact", "approx", "scann"] = "scann"  # on the devices, or on the host and sublinear
+    # on the devices, or (scann) on the host and sublinear; fused: `exact`, and in REALM inside the step
+    engine: Literal["exact", "approx", "fused", "scann"] = "scann"
     storage: Literal["float32", "bfloat16", "int8"] = "float32"  # of a row on the devices
     recall_k: int = 10  # k of the measured recall
     recall_floor: float = 0.9  # recall@k against exact search below which an index is refused
@@ -239,7 +241,7 @@ class IndexConfig:
     def __post_init__(self) -> None:
         require(
             self.engine != "scann" or self.storage == "float32",
-            "index.storage is of the engines `exact` and `approx`",
+            "index.storage is of the engines on the devices: `exact`, `approx` and `fused`",
             got=f"{self.storage} for {self.engine}",
             remedy="Leave it at float32: scann chooses how it keeps its rows itself.",
         )

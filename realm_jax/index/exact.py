@@ -100,12 +100,14 @@ def keep_rows(embeddings: np.ndarray, *, total: int, storage: Storage) -> Stored
         return np.pad(found, (0, stop - start - len(found)))
 
     return StoredRows(
-        values=place_rows(values, (total, embeddings.shape[1]), mesh=storage.mesh),
-        scales=place_rows(scales, (total,), mesh=storage.mesh) if storage.dtype == "int8" else None,
+        values=spread_rows(values, (total, embeddings.shape[1]), mesh=storage.mesh),
+        scales=spread_rows(scales, (total,), mesh=storage.mesh) if storage.dtype == "int8" else None,
     )
 
 
-def place_rows(part: Callable[[int, int], np.ndarray], shape: tuple[int, ...], *, mesh: Mesh | None) -> Array:
+def spread_rows(
+    part: Callable[[int, int], np.ndarray], shape: tuple[int, ...], *, mesh: Mesh | None
+) -> Array:
     """Put an array on the devices, its rows split over all of them in order.
 
     Args:

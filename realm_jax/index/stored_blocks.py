@@ -5,7 +5,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from realm_jax.data.corpus import Corpus
-from realm_jax.index.exact import place_rows
+from realm_jax.index.exact import spread_rows
 from realm_jax.types import NO_BLOCK, Array, Blocks, Rows, StoredBlocks
 
 
@@ -33,7 +33,7 @@ def keep_blocks(corpus: Corpus, *, mesh: Mesh | None = None) -> StoredBlocks:
                 rows = np.concatenate([null.astype(array.dtype), rows])
             return np.pad(rows, ((0, stop - start - len(rows)), *((0, 0),) * (rows.ndim - 1)))
 
-        return place_rows(part, (total, *array.shape[1:]), mesh=mesh)
+        return spread_rows(part, (total, *array.shape[1:]), mesh=mesh)
 
     arrays = corpus.arrays
     blocks = Blocks(
