@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from realm_jax.config import MeshConfig
-from realm_jax.data.questions import load_questions
+from realm_jax.data.questions import Questions
 from realm_jax.errors import ConfigError
 from realm_jax.index.manifest import IndexManifest
 from realm_jax.index.store import MANIFEST, version_folder, versions
@@ -76,7 +76,7 @@ def test_versions_are_published_as_those_of_the_exact_engine(runs):
 
 
 def test_a_fused_run_is_evaluated_as_any_other(runs, tmp_path):
-    asked = load_questions(write_jsonl(tmp_path / "questions.jsonl", questions()))
+    asked = Questions.load(write_jsonl(tmp_path / "questions.jsonl", questions()))
     found, expected = (
         evaluate_run(open_run(runs[name]), asked, ks=(1, 5), read=False).to_json()["metrics"]
         for name in ("fused", "exact")
