@@ -20,6 +20,27 @@ def require(condition: bool, rule: str, *, got: Any, remedy: str) -> None:
         raise ConfigError(rule, got=got, remedy=remedy)
 
 
+def require_least(part: Any, least: int, *names: str) -> None:
+    """Raise ConfigError unless these values of a part are at least so large; a NaN is not."""
+    for name in names:
+        value = getattr(part, name)
+        require(value >= least, f"{name} must be at least {least}", got=value, remedy="Correct the value.")
+
+
+def require_above(part: Any, *names: str) -> None:
+    """Raise ConfigError unless these values of a part are above 0."""
+    for name in names:
+        value = getattr(part, name)
+        require(value > 0, f"{name} must be above 0", got=value, remedy="Correct the value.")
+
+
+def require_share(part: Any, *names: str) -> None:
+    """Raise ConfigError unless these values of a part are shares of a whole."""
+    for name in names:
+        value = getattr(part, name)
+        require(0 <= value <= 1, f"{name} must be in [0, 1]", got=value, remedy="0.1 is a tenth.")
+
+
 @dataclass(frozen=True)
 class BertConfig:
     """The size of one BERT."""
@@ -37,6 +58,11 @@ class BertConfig:
     start: Literal["bert", "near_identity"] = "bert"
 
     def __post_init__(self) -> None:
+        require_least(self, 0, "hidden_size")  # 0 stands for another BERT's, in `model.embedder_bert`
+        require_least(
+            self, 1, "num_layers", "num_heads", "intermediate_size", "max_positions", "type_vocab_size"
+        )
+        require_above(self, "layer_norm_eps")
         require(
             self.hidden_size % self.num_heads == 0,
             "bert.num_heads must divide bert.hidden_size",
@@ -68,6 +94,12 @@ class ModelConfig:
     normalize: bool = False  # scale embeddings to length 1
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
 
+    def __post_init__(self) -> None:
+        require_least(self, 0, "vocab_size", "embedding_size")
+        require_least(self, 1, "span_hidden_size", "max_span_width")
+        require_above(self, "span_norm_eps")
+        require_least(self.bert, 1, "hidden_size")
+
     @property
     def retriever_bert(self) -> BertConfig:
         """The embedder's BERT."""
@@ -86,6 +118,7 @@ class ShapeConfig:
     null_block: bool = True  # an empty block is always the first candidate
 
     def __post_init__(self) -> None:
+        require_least(self, 1, "query_length", "block_length", "max_masks")
         least = 2 if self.null_block else 1
         require(
             self.candidates >= least,
@@ -127,6 +160,10 @@ class OptimizerConfig:
     weight_decay: float = 0.01  # of kernels and embeddings, decoupled
     clip_norm: float = 1.0  # largest global norm of the gradient
 
+    def __post_init__(self) -> None:
+        require_least(self, 0, "learning_rate", "warmup_steps", "weight_decay")
+        require_above(self, "clip_norm")
+
 
 @dataclass(frozen=True)
 class PhaseConfig:
@@ -166,6 +203,10 @@ class IctConfig(PhaseConfig):
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=1e-4))
     keep_probability: float = 0.1  # how often the pseudo-query stays in its block
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_share(self, "keep_probability")
+
 
 @dataclass(frozen=True)
 class RealmConfig(PhaseConfig):
@@ -187,6 +228,13 @@ class RealmConfig(PhaseConfig):
     oversample: int = 1  # rows drawn for each row kept; those with evidence are kept first
     span_weight: float = 0.0  # of a loss that makes the reader's span scorer point at the masked span
     ahead: bool = True  # find a step's blocks during the step before, with the parameters before that one
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_share(self, "swap_probability", "swap_share")
+        require_least(self, 0, "retriever_learning_rate", "candidates", "span_weight")
+        require_least(self, 0, "evidence_pool", "evidence_window", "window_steps")
+        require_least(self, 1, "oversample")
 
 
 @dataclass(frozen=True)
@@ -211,6 +259,9 @@ class QaConfig(PhaseConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_share(self, "swap_probability", "drop_sentences")
+        require_least(self, 0, "strange_sentences", "beam")
+        require_least(self, 1, "candidates", "max_answers")
         require(
             self.beam == 0 or (self.beam >= self.candidates and self.loss == "orqa"),
             "qa.beam is at least qa.candidates, and looked at by qa.loss orqa alone",
@@ -244,6 +295,9 @@ class IndexConfig:
     extra: int = 8  # blocks searched beyond the candidates, against trivial and duplicate ones
 
     def __post_init__(self) -> None:
+        require_share(self, "recall_floor")
+        require_least(self, 1, "recall_k", "recall_sample", "embed_batch_size")
+        require_least(self, 0, "extra")
         require(
             self.engine != "scann" or self.storage == "float32",
             "index.storage is of the engines `exact` and `approx`",
@@ -264,6 +318,7 @@ class RefreshConfig:
     probes: int = 64  # queries of the fixed set on which stale and fresh results are compared
 
     def __post_init__(self) -> None:
+        require_least(self, 0, "every", "lag", "retries", "probes")
         require(
             self.adoption != "at_lag" or 1 <= self.lag <= max(self.every, 1),
             "refresh.lag must be between 1 and refresh.every under at_lag",
@@ -300,6 +355,9 @@ class Config:
     qa: QaConfig = field(default_factory=QaConfig)
     index: IndexConfig = field(default_factory=IndexConfig)
     refresh: RefreshConfig = field(default_factory=RefreshConfig)
+
+    def __post_init__(self) -> None:
+        require_least(self, 0, "seed")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ Sources = Annotated[
     Positional[tuple[str, ...]],
     arg(
         metavar="SOURCE ...",
-        help=".jsonl, .jsonl.gz or .jsonl.bz2: a JSON object a line, a document each; a folder: its .txt "
+        help=".jsonl or .jsonl.gz: a JSON object a line, a document each; a folder: its .txt "
         "files, those in subfolders too, titled by file name; .txt: one such file; .xml, .xml.bz2 or "
         ".xml.gz: a dump of Wikipedia or another MediaWiki, or a part of one; tfds:name/config:split: a TFDS "
         "dataset on disk in ArrayRecord format. Several make one corpus.",
@@ -136,7 +136,7 @@ def prepare(arguments: Sequence[str], *, prog: str) -> None:
         realm_jax prepare my_notes/ --out corpora/notes --tokenizer vocab.txt --max-block-tokens 128
         realm_jax prepare tfds:wiki40b/en:train --out corpora/wiki40b --tokenizer bert/vocab.txt
         realm_jax prepare enwiki-pages-articles.xml.bz2 --out corpora/enwiki --tokenizer bert/vocab.txt
-        realm_jax prepare enwiki.xml.bz2 --out enwiki --tokenizer vocab.txt --beam "--runner=FlinkRunner"
+        realm_jax prepare enwiki.xml.bz2 --out enwiki --tokenizer vocab.txt --beam="--runner=FlinkRunner"
         """,
     )
     report = prepare_corpus(

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from realm_jax.data.compressed import check_whole, open_compressed, reading
+from realm_jax.data.compressed import open_compressed, reading
 from realm_jax.data.dump import DUMP_NAME, Dump
 from realm_jax.data.records import RawRecord
 from realm_jax.errors import ConfigError, CorpusError, MissingExtra
@@ -24,10 +24,9 @@ class Source(Protocol):
 
 
 class JsonLines:
-    """A file with one JSON object a line, plain, .gz or .bz2. Blank lines are passed over."""
+    """A file with one JSON object a line, plain or .gz. Blank lines are passed over."""
 
     def __init__(self, path: Path):
-        check_whole(path)
         self.name, self._path = str(path), path
         self.total = float(path.stat().st_size)
 
@@ -35,7 +34,8 @@ class JsonLines:
         line = 0
         with self._path.open("rb") as file, reading(lambda: f"{self.name}:{line + 1}"):
             stream = open_compressed(file, self._path.suffix)
-            for line, data in enumerate(io.BufferedReader(stream, 1 << 20), start=1):  # type: ignore[arg-type]
+            lines = io.BufferedReader(stream, 1 << 20)  # type: ignore[type-var]
+            for line, data in enumerate(lines, start=1):
                 if data.strip():
                     yield RawRecord(self.name, line, data, float(file.tell()))
 
@@ -126,7 +126,7 @@ def open_source(source: str | Path, *, tfds_dir: str | Path | None = None) -> So
     """Open a source by its name.
 
     Args:
-      source: a .jsonl file, plain, .gz or .bz2; a .txt file, or a folder of them; a MediaWiki dump (.xml,
+      source: a .jsonl file, plain or .gz; a .txt file, or a folder of them; a MediaWiki dump (.xml,
         .xml.bz2, .xml.gz, or a part of one); or "tfds:name/config:split".
       tfds_dir: where TFDS keeps its datasets; its own default if None.
 
@@ -148,4 +148,10 @@ def open_source(source: str | Path, *, tfds_dir: str | Path | None = None) -> So
         )
     if DUMP_NAME.search(path.name):
         return Dump(path)
+    if path.suffix in (".bz2", ".xz", ".zst", ".zip", ".7z"):
+        raise CorpusError(
+            "A JSONL file is plain or .gz, and a dump .xml, .xml.bz2 or .xml.gz",
+            got=str(path),
+            remedy="Unpack it, or give it the name of what it is.",
+        )
     return JsonLines(path)

@@ -8,7 +8,7 @@ list its sources.
 import html
 import importlib
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from realm_jax.errors import MissingExtra
@@ -86,7 +86,7 @@ class _Reader:
 
     def __init__(self, nodes: Any, hidden: frozenset[str]):
         self._hidden = hidden
-        self._read = {
+        self._read: dict[type, Callable[[Any], str]] = {
             nodes.Text: str,
             nodes.HTMLEntity: lambda node: html.unescape(str(node)),
             nodes.Wikilink: self._link,
@@ -134,7 +134,7 @@ class _Reader:
         if prefix and colon:
             if prefix in self._hidden or _MEDIA.search(name):
                 return ""
-            if node.text is None and _LANGUAGE.fullmatch(prefix):
+            if node.text is None and _LANGUAGE.match(name):
                 return ""
         return self.text(node.title).strip().removeprefix(":") if node.text is None else self.text(node.text)
 
@@ -196,15 +196,15 @@ def _without_quotes(line: str) -> str:
 
 _PAIRS = {"{{": ("}}",), "[[": ("]]",), "{|": ("|}",), "<ref": ("</ref", "/>")}
 _UNREAD = re.compile(
-    "ref|references|table|gallery|math|chem|ce|score|timeline|imagemap|hiero|graph|mapframe|maplink|pre|source"
-    "|syntaxhighlight|templatestyles|templatedata|indicator|categorytree|inputbox|section|style|script"
+    "ref|references|table|gallery|math|chem|ce|score|timeline|imagemap|hiero|graph|mapframe|maplink|pre"
+    "|source|syntaxhighlight|templatestyles|templatedata|indicator|categorytree|inputbox|section|style|script"
     "|includeonly|img"
 )
 _PARAGRAPHS = re.compile("p|div|center|blockquote|poem|ul|ol|li|dl|dt|dd|h[1-6]|hr")
 _MEDIA = re.compile(
     r"\.(?:jpe?g|png|svg|gif|webp|tiff?|xcf|djvu|pdf|og[agv]|opus|mp[34]|wav|flac|mid|webm|stl)\s*$", re.I
 )
-_LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z]+)*|simple")
+_LANGUAGE = re.compile(r"(?:[a-z]{2,3}(?:-[a-z]+)*|simple):\S")  # [[de:Lima]]: the same in another wiki
 _QUOTES = re.compile(r"'{2,}")
 _REMAINS = (
     (re.compile(r"__[A-Z]+__"), ""),

@@ -127,3 +127,9 @@ def multistream(data: bytes, *, pages: int = 10) -> bytes:
     units = [b"  <page>" + part for part in (*rest, last)]
     groups = [b"".join(units[i : i + pages]) for i in range(0, len(units), pages)]
     return b"".join(map(bz2.compress, [head, *groups, tail]))
+
+
+def damaged(packed: bytes) -> bytes:
+    """Spoil some bytes inside the last stream of pages of a multistream file."""
+    last = packed.rindex(b"BZh9", 0, packed.rindex(b"BZh9"))
+    return packed[: last + 100] + b"\xff" * 10 + packed[last + 110 :]
