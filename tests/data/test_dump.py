@@ -161,10 +161,12 @@ def test_whole_bz2_files_of_any_length_are_not(tmp_path, pages):
 
 
 def test_damage_and_missing_ends_are_named_with_the_page(tmp_path):
-    packed = damaged(multistream(dump_bytes()))
+    packed = damaged(bz2.compress(dump_bytes()))
     with pytest.raises(CorpusError, match="read to its end.*w.xml.bz2, behind page"):
         list(open_source(written(tmp_path / "w.xml.bz2", packed)).records())
-    # Cut off between two streams, which leaves a sound bzip2 file.
+    # A stream whose beginning is spoilt, or that is missing, leaves what looks like a shorter file.
+    with pytest.raises(CorpusError, match="ends with </mediawiki>.*stops before"):
+        list(open_source(written(tmp_path / "x.xml.bz2", damaged(multistream(dump_bytes())))).records())
     whole = multistream(dump_bytes())
     without_end = whole[: whole.rindex(b"BZh9")]
     with pytest.raises(CorpusError, match="ends with </mediawiki>.*stops before"):

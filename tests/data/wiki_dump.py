@@ -130,6 +130,6 @@ def multistream(data: bytes, *, pages: int = 10) -> bytes:
 
 
 def damaged(packed: bytes) -> bytes:
-    """Spoil some bytes inside the last stream of pages of a multistream file."""
-    last = packed.rindex(b"BZh9", 0, packed.rindex(b"BZh9"))
-    return packed[: last + 100] + b"\xff" * 10 + packed[last + 110 :]
+    """Spoil some bytes in the middle of a file."""
+    middle = len(packed) // 2
+    return packed[:middle] + b"\xff" * 10 + packed[middle + 10 :]
