@@ -10,8 +10,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from realm_jax.checks import require
 from realm_jax.commands.parsing import OptionalInt, OptionalPath, OptionalText, parse
-from realm_jax.config import require
 from realm_jax.data.prepare import Encoder
 from realm_jax.data.prepare import prepare as prepare_corpus
 from realm_jax.data.records import Document, Fields, parse_document
