@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
     pairs = [b / a for a, b in zip(seconds["ahead"], seconds["waiting"], strict=True)]
     print(
         f"{args.batch} texts, {args.oversample} drawn for each, {len(corpus)} blocks, {args.engine}: "
-        f"a step takes {1000 * ahead:.0f} ms one ahead and {1000 * waiting:.0f} ms waiting: {waiting / ahead:.2f}x "
+        f"a step takes {1000 * ahead:.0f} ms one ahead, {1000 * waiting:.0f} waiting: {waiting / ahead:.2f}x "
         f"({min(pairs):.2f} to {max(pairs):.2f} in {args.turns} turns)"
     )
 

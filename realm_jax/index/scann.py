@@ -15,8 +15,8 @@ from realm_jax.types import NO_BLOCK, Search
 ASSETS = "scann_assets.pbtxt"  # ScaNN's list of its files
 PICKLE = "scann_docids.pkl"  # written by ScaNN for named rows, which are not used here
 # Embeddings after a short ICT lie close together. With a code for two dimensions, as ScaNN's guide has it,
-# scores tell them apart so badly that 600 candidates had to be rescored for a recall of 0.95. With one for each
-# dimension 100 do, and a search is faster by half.
+# scores tell them apart so badly that 600 candidates had to be rescored for a recall of 0.95. With one for
+# each dimension 100 do, and a search is faster by half.
 DIMENSIONS_PER_CODE = 1
 REORDER = 100  # candidates rescored exactly
 BRUTE_FORCE_BELOW = 20_000  # blocks; under this a tree costs recall and saves nothing that can be felt
