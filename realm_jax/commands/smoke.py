@@ -50,13 +50,15 @@ def shrink(config: Config, *, folder: Path) -> Config:
     Returns:
       The config, for one device. What is as small already stays, so shrinking twice is shrinking once.
     """
+    # A training set's answers are all texts or all expressions; those of CuratedTREC are expressions.
+    questions = "questions_curatedtrec" if "curatedtrec" in config.train_questions else "questions"
     model, shapes, index, refresh = config.model, config.shapes, config.index, config.refresh
     return replace(
         config,
         corpus=str(folder / "corpus"),
         text=str(folder / "text") if config.text else "",
-        train_questions=str(folder / "questions.jsonl"),
-        dev_questions=str(folder / "questions.jsonl"),
+        train_questions=str(folder / f"{questions}.jsonl"),
+        dev_questions=str(folder / f"{questions}.jsonl"),
         model=replace(
             model,
             bert=_small(model.bert),
@@ -140,20 +142,20 @@ def write_texts(folder: Path) -> None:
     Args:
       folder: created if it is not there; what stands in it already is left as it is.
     """
-    rows: dict[str, list[dict[str, Any]]] = {"corpus": [], "text": [], "questions": []}
+    names = ("corpus", "text", "questions", "questions_curatedtrec")
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for country, (capital, year) in COUNTRIES.items():
         known = f"The capital of {country} is {capital}. {country} joined the United Nations in {year}."
         told = f"In {year} the United Nations welcomed {country}. People came to {capital} to celebrate."
         rows["corpus"].append({"id": country, "title": country, "text": known})
         rows["text"].append({"title": f"News from {country}", "text": told})
+        asked = f"When did {country} join the United Nations?"
         rows["questions"] += [
             {"question": f"What is the capital of {country}?", "answers": [capital]},
-            {
-                "question": f"When did {country} join the United Nations?",
-                "answers": [f"{year // 10}[{year % 10}]"],
-                "is_regex": True,
-            },
+            {"question": asked, "answers": [str(year)]},
         ]
+        expression = f"{year // 10}[{year % 10}]"
+        rows["questions_curatedtrec"] += [{"question": asked, "answers": [expression], "is_regex": True}]
     folder.mkdir(parents=True, exist_ok=True)
     for name, lines in rows.items():
         _write_lines(folder / f"{name}.jsonl", lines)
