@@ -25,7 +25,7 @@ case "$(basename "$0") $*" in
   "gcloud storage"*) topic=storage ;;
   *) topic=$(basename "$0") ;;
 esac
-file=$STANDIN/$topic
+file=$STANDIN/answers/$topic
 [ -f "$file" ] || exit 0
 answer=$(head -n 1 "$file")
 [ "$(wc -l <"$file")" -le 1 ] || sed -i 1d "$file"
@@ -58,6 +58,7 @@ class StandIn:
         self.folder = folder
         self.bin = folder / "bin"
         self.bin.mkdir()
+        (folder / "answers").mkdir()
         for program in programs:
             (self.bin / program).write_text(RECORDER)
             (self.bin / program).chmod(0o755)
@@ -71,7 +72,7 @@ class StandIn:
 
     def answer(self, topic: str, *lines: str) -> None:
         """Say what the next calls of a topic give, the last one for ever."""
-        (self.folder / topic).write_text("".join(f"{line}\n" for line in lines))
+        (self.folder / "answers" / topic).write_text("".join(f"{line}\n" for line in lines))
 
     def calls(self, containing: str = "") -> list[list[str]]:
         """Return the calls so far, in words, of those whose line contains a text."""

@@ -107,9 +107,8 @@ def test_a_worker_says_how_it_stands_with_the_end_of_its_log(worker, system, sai
 
 def test_an_accelerator_that_is_none_is_refused_before_anything_is_installed(worker):
     script = worker.folder / "enter.sh"
-    script.write_text(
-        f"set -e; root={worker.folder}/realm_jax\n. $root/experiments/environment.sh\nenter_environment requirements.txt\n"
-    )
+    source = f"{worker.folder}/realm_jax/experiments/environment.sh"
+    script.write_text(f"root={worker.folder}/realm_jax; . {source}; enter_environment requirements.txt")
     done = worker.run(script, ACCELERATOR="abacus")
     assert done.returncode != 0 and "gpu, tpu or empty, but got 'abacus'" in done.stderr
     assert not worker.calls("pip install")
