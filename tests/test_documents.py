@@ -14,7 +14,9 @@ from realm_jax.commands.using import Ask, Embed, Evaluate, Fill, Retrieve
 from realm_jax.commands.weights import Export, Import
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted(p for folder in (".", "docs", "benchmarks", "tpu_setup") for p in ROOT.glob(f"{folder}/*.md"))
+DOCUMENTS = sorted(
+    p for folder in (".", "docs", "benchmarks", "tpu_setup") for p in ROOT.glob(f"{folder}/*.md")
+)
 OPTIONS = {
     "vocabulary": Vocabulary,
     "prepare": Prepare,

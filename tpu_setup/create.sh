@@ -38,31 +38,37 @@ and delete queued resources that are over: they count, too."
   esac
 }
 
-check_bucket
-state=$(queued_state NONE)
-case $state in SUSPENDED | FAILED)
-  tell "The queued resource $NAME is $state: its slice is gone. Deleting it, then asking again."
+make_way() { # delete what is left of a slice that is gone
+  tell "The slice of $NAME is gone ($state). Deleting what is left of it, to ask again."
   queued delete --force --quiet
-  state=NONE
-  ;;
-esac
-[ "$state" != NONE ] || request
+}
+
+check_bucket
+requested=
 for ((poll = 1; poll <= POLLS; poll++)); do
-  state=$(queued_state ACTIVE)
+  state=$(queued_state "${requested:-NONE}")
   case $state in
     ACTIVE)
-      tell "$NAME is ready."
-      exit 0
+      if ! slice_lost; then
+        tell "$NAME is ready."
+        exit 0
+      fi
+      make_way
+      ;;
+    NONE)
+      request
+      requested=ACTIVE # what a dry run takes to come of it
       ;;
     FAILED)
-      refused "FAILED: $(queued describe --format='value(state.failedData.error.message)' 2>&1)"
+      [ -z "$requested" ] || refused "FAILED: $(queued describe --format='value(state.failedData.error.message)' 2>&1)"
+      make_way
       ;;
-    SUSPENDING | SUSPENDED | DELETING)
-      fail "the slice stays until it is used" "$state" "Run tpu_setup/resume.sh: it makes it anew."
+    SUSPENDED) make_way ;;
+    *)
+      [ $((poll % 10)) -ne 2 ] || tell "$NAME is $state; looking every $POLL_SECONDS seconds."
+      pause
       ;;
   esac
-  [ $((poll % 10)) -ne 1 ] || tell "$NAME is $state; looking every $POLL_SECONDS seconds."
-  pause
 done
 fail "the slice is there after $POLLS looks" "$state" \
   "It is still in the queue: run this again to go on waiting, or tpu_setup/delete.sh to give it up."

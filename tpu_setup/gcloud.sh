@@ -101,10 +101,9 @@ queued_state() { # queued_state ASSUMED: print the state of the queued resource,
 
 slice_lost() { # tell whether the slice was taken away although its queued resource does not say so yet
   local state
-  [ -z "$dry_run" ] || return 1
-  state=$(cloud compute tpus tpu-vm describe "$NAME" --project="$PROJECT" --zone="$ZONE" --format='value(state)' 2>"$errors") ||
-    state=GONE
-  case $state in *PREEMPTED* | *TERMINATED* | *GONE*) return 0 ;; *) return 1 ;; esac
+  state=$(cloud compute tpus tpu-vm describe "$NAME" --project="$PROJECT" --zone="$ZONE" \
+    --format='value(state)' 2>"$errors") || grep -qi "NOT_FOUND\|not found" "$errors" || return 1
+  case $state in '' | PREEMPTED | TERMINATED) [ -z "$dry_run" ] ;; *) return 1 ;; esac
 }
 
 on_workers() { # on_workers WORKER COMMAND: run a command on one worker or on `all`, again if the connection drops

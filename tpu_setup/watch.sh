@@ -21,12 +21,18 @@ taken_away() { # taken_away STATE: resume, or end with 3
   bash "$here/resume.sh" "${passed[@]}" || echo "Resuming did not succeed; looking again."
 }
 
+unanswered() { # count looks without an answer, and end when they are too many
+  silent=$((silent + 1))
+  [ "$silent" -lt "$POLLS" ] || fail "the workers answer" "silence, $silent times over" \
+    "The run may well go on. Try later, or tpu_setup/launch.sh, which starts what does not run."
+}
+
 passed=() restarted=0 silent=0
 for ((i = 0; i < ${#arguments[@]}; i++)); do # what resume.sh takes, too
   case ${arguments[i]} in --once | --resume) ;; *) passed+=("${arguments[i]}") ;; esac
 done
-for ((poll = 1; ; poll++)); do
-  state=$(queued_state ACTIVE)
+while true; do
+  state=$(queued_state ACTIVE) || state=unreachable
   case $state in
     ACTIVE)
       if report=$(on_workers all "bash realm_jax/tpu_setup/worker_status.sh"); then
@@ -43,14 +49,16 @@ for ((poll = 1; ; poll++)); do
       elif slice_lost; then
         taken_away "not a word from it"
       else
-        silent=$((silent + 1))
-        [ "$silent" -lt "$ATTEMPTS" ] || fail "the workers answer" "silence, $silent times over" \
-          "The run may well go on. Try later, or tpu_setup/launch.sh, which starts what does not run."
+        unanswered
       fi
       ;;
     SUSPENDED | FAILED) taken_away "$state" ;;
-    NONE) fail "there is a queued resource $NAME" "none" "tpu_setup/create.sh makes it." ;;
-    *) echo "$NAME is $state." ;;
+    NONE)
+      [ "$restarted" -gt 0 ] || fail "there is a queued resource $NAME" "none" "tpu_setup/create.sh makes it."
+      taken_away "nothing is left of it"
+      ;;
+    unreachable) unanswered ;;
+    *) tell "$NAME is $state." ;;
   esac
   if [ -n "$once" ] || [ -n "$dry_run" ]; then exit 0; fi
   pause

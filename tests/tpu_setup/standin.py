@@ -45,7 +45,7 @@ ENVIRONMENT = {
     "DATA": "corpora/wikipedia questions",
     "COMMAND": "realm_jax pretrain --experiment experiments/realm_wiki.py --workdir runs/realm",
     "POLL_SECONDS": "0",
-    "POLLS": "3",
+    "POLLS": "5",
     "ATTEMPTS": "3",
     "RESTARTS": "2",
 }
@@ -64,6 +64,7 @@ class StandIn:
             (self.bin / program).chmod(0o755)
         self.environment(**ENVIRONMENT)
         self.answer("bucket", "0 True")
+        self.answer("slice", "0 READY")
 
     def environment(self, **values: str) -> None:
         """Write the environment file."""

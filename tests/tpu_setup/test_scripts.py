@@ -146,16 +146,22 @@ def test_waiting_has_an_end_and_keeps_the_place_in_the_queue(cloud):
     cloud.answer("state", GONE, "0 WAITING_FOR_RESOURCES")
     done = cloud.run("create.sh")
     assert done.returncode == 1 and "still in the queue" in done.stderr
-    assert len(cloud.calls("queued-resources describe")) == 1 + 3 and verbs(cloud) == ["create"]
+    assert len(cloud.calls("queued-resources describe")) == 5 and verbs(cloud) == ["create"]
 
 
 @pytest.mark.parametrize("state", ["SUSPENDED", "FAILED"])
 def test_a_slice_that_was_taken_away_is_deleted_and_asked_for_again(cloud, state):
-    cloud.answer("state", f"0 {state}", "0 ACTIVE")
+    cloud.answer("state", f"0 {state}", GONE, "0 ACTIVE")
     assert cloud.run("create.sh").returncode == 0
     assert verbs(cloud) == ["delete", "create"]
     (deleted,) = cloud.calls("queued-resources delete")
     assert {"--force", "--quiet"} <= set(deleted)
+
+
+def test_a_slice_that_is_gone_while_its_request_seems_active_is_made_anew(cloud):
+    cloud.answer("state", "0 ACTIVE", "0 DELETING", GONE, "0 ACTIVE")
+    cloud.answer("slice", "0 PREEMPTED", "0 READY")
+    assert cloud.run("create.sh").returncode == 0 and verbs(cloud) == ["delete", "create"]
 
 
 def test_a_question_that_gcloud_cannot_answer_is_asked_again_and_then_given_up(cloud):
@@ -215,7 +221,7 @@ def test_watching_resumes_after_preemption(cloud):
     cloud.answer(
         "state",
         *("0 ACTIVE", "0 SUSPENDING", "0 SUSPENDED"),  # watch
-        *("0 SUSPENDED", "0 PROVISIONING", "0 ACTIVE"),  # create
+        *("0 SUSPENDED", GONE, "0 PROVISIONING", "0 ACTIVE"),  # create
         "0 ACTIVE",
     )
     cloud.answer("ssh", "0 runs on w-0: ", "0 installed", "0 started", "0 finished on w-0: done")
@@ -241,7 +247,9 @@ def test_a_slice_that_went_silent_is_looked_for(cloud):
     assert done.returncode == 3 and "resume.sh" in done.stderr
     cloud.answer("slice", "0 READY")
     done = cloud.run("watch.sh")
-    assert done.returncode == 1 and "silence, 3 times over" in done.stderr
+    assert done.returncode == 1 and "silence, 5 times over" in done.stderr
+    cloud.answer("slice", "1 ERROR: network is unreachable")
+    assert cloud.run("watch.sh", "--resume").returncode == 1 and verbs(cloud) == []
 
 
 def test_without_resume_a_preemption_ends_the_watch_and_with_it_so_many_do(cloud):
@@ -249,7 +257,22 @@ def test_without_resume_a_preemption_ends_the_watch_and_with_it_so_many_do(cloud
     done = cloud.run("watch.sh")
     assert done.returncode == 3 and "resume.sh" in done.stderr and verbs(cloud) == []
     done = cloud.run("watch.sh", "--resume")
-    assert done.returncode == 3 and "2 restarts" in done.stderr and verbs(cloud) == ["delete", "create"] * 2
+    assert done.returncode == 3 and "2 restarts" in done.stderr
+
+
+def test_a_resume_that_does_not_succeed_is_tried_again(cloud):
+    cloud.answer("state", "0 SUSPENDED", "0 SUSPENDED", GONE, GONE, GONE, "0 ACTIVE")
+    cloud.answer("create", QUOTA, "0 created")
+    cloud.answer("ssh", "0 installed", "0 started", "0 finished on w-0: ")
+    done = cloud.run("watch.sh", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "quota" in done.stderr and verbs(cloud) == ["delete", "create", "create"]
+
+
+def test_an_outage_of_the_network_does_not_end_the_watch(cloud):
+    cloud.answer("state", *["1 ERROR: network is unreachable"] * 4, "0 ACTIVE")
+    cloud.answer("ssh", "0 finished on w-0: ")
+    assert cloud.run("watch.sh").returncode == 0
 
 
 def test_deleting_stops_the_run_first_and_may_be_repeated(cloud):
