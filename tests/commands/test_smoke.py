@@ -31,7 +31,7 @@ CACHE_ALL = {
 @pytest.fixture
 def compiled_once(tmp_path):
     """Compile each program once: the experiments differ in what the host does more often than in programs."""
-    before = {name: jax.config.read(name) for name in ("jax_compilation_cache_dir", *CACHE_ALL)}
+    before = {name: getattr(jax.config, name) for name in ("jax_compilation_cache_dir", *CACHE_ALL)}
     for name, value in {"jax_compilation_cache_dir": str(tmp_path / "programs"), **CACHE_ALL}.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
