@@ -83,7 +83,7 @@ def shrink(config: Config, *, folder: Path) -> Config:
         qa=replace(
             _short(config.qa),
             candidates=min(config.qa.candidates, 2),
-            beam=min(config.qa.beam, 8),
+            beam=min(config.qa.beam, 16),
             max_answers=min(config.qa.max_answers, 4),
             strange_sentences=min(config.qa.strange_sentences, 2),
         ),

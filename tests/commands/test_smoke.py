@@ -20,7 +20,7 @@ from tests.tiny_run import quick_compilation
 
 TEXTS = ("corpus", "text", "train_questions", "dev_questions")
 PHASES = {"ict": "ict", "read": "read", "pretrain": "realm", "finetune": "qa"}  # of a command
-TRIED_ELSEWHERE = {"quickstart", "wiki_nq_mini"}  # small as they are, with scripts of their own
+SMALL = ("quickstart", "wiki_")  # begin the names of those that are small as they are
 
 CACHE_ALL = {
     "jax_persistent_cache_min_compile_time_secs": 0.0,
@@ -62,7 +62,7 @@ def test_what_has_a_meaning_at_zero_stays_zero():
     assert small.model.embedder_bert.hidden_size == 0, "the embedder is as large as the encoder"
     assert (small.realm.candidates, small.realm.evidence_pool, small.qa.beam) == (0, 0, 0)
     beam = dataclasses.replace(Config(), qa=QaConfig(beam=5000, loss="orqa"), index=IndexConfig(extra=0))
-    assert shrink(beam, folder=Path("x")).qa.beam == 8 and shrink(beam, folder=Path("x")).index.extra == 0
+    assert shrink(beam, folder=Path("x")).qa.beam == 16 and shrink(beam, folder=Path("x")).index.extra == 0
 
 
 def test_the_texts_fit_and_are_the_same_wherever_they_are_written(tmp_path):
@@ -113,7 +113,7 @@ def tiny(words: list[str], folder: Path) -> list[str]:
 def test_every_experiment_runs_tiny(tmp_path, compiled_once, subtests, capsys):
     """The chain of the paper comes first, so that what starts from a run of it finds it."""
     chain = ["ict_wiki", "realm_wiki", "openqa_nq"]
-    names = [path.stem for path in FILES if path.stem not in {*TRIED_ELSEWHERE, *chain}]
+    names = [path.stem for path in FILES if not path.stem.startswith(SMALL) and path.stem not in chain]
     assert len(names) >= 10
     for name in [*chain, *names]:
         own = f"experiments/{name}.py"
@@ -125,7 +125,8 @@ def test_every_experiment_runs_tiny(tmp_path, compiled_once, subtests, capsys):
             assert json.loads((workdir / "config.json").read_text())["name"] == name
             metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
             assert [line["step"] for line in metrics] == list(range(1, STEPS + 1))
-            assert all(math.isfinite(line["loss"]) for line in metrics)
+            assert any("loss" in line for line in metrics), "a batch of one question may have no answer"
+            assert all(math.isfinite(value) for line in metrics for value in line.values())
             assert (workdir / "checkpoints" / str(STEPS)).is_dir()
             if words[0] == "pretrain":
                 assert metrics[-1]["index_version"] > 0, "a refreshed index was adopted"
