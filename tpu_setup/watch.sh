@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Look at the workers until the run is over; with --resume, make a slice that is taken away anew and go on.
+# Look at the workers until the run is over; with --resume, make anew what is taken away, and go on.
 #   bash tpu_setup/watch.sh [--dry-run] [--environment FILE] [--once] [--resume]
 # Prints the last line that each worker wrote. --once looks a single time.
 # Ends with 0 when every worker has finished, 1 when one failed (with the end of its log) or nothing is to be
-# watched, and 3 when the slice was taken away and --resume is not given or was needed more than RESTARTS times.
+# watched, and 3 when slice or worker was taken away and --resume is not given or was needed more than RESTARTS times.
+# A worker that does not know of the run is one whose machine was started anew: it counts as taken away.
 set -euo pipefail
 # shellcheck source=tpu_setup/gcloud.sh
 . "$(dirname "${BASH_SOURCE[0]}")/gcloud.sh"
@@ -11,8 +12,8 @@ once='' resume=''
 read_arguments "--once --resume" "$@"
 arguments=("$@")
 
-taken_away() { # taken_away STATE: resume, or end with 3
-  echo "The slice of $NAME was taken away ($1)."
+taken_away() { # taken_away WHAT: resume, or end with 3
+  echo "Taken away: $1."
   if [ -z "$resume" ] || [ "$restarted" -ge "$RESTARTS" ]; then
     echo "$(basename "$0"): run tpu_setup/resume.sh to go on from the last checkpoint ($restarted restarts so far)." >&2
     exit 3
@@ -38,7 +39,9 @@ while true; do
       if report=$(on_workers all "bash realm_jax/tpu_setup/worker_status.sh"); then
         silent=0
         tell "$report"
-        if grep -q "^failed on \|^stopped on " <<<"$report"; then
+        if grep -q "^stopped on " <<<"$report"; then
+          taken_away "a worker, whose machine does not know of the run"
+        elif grep -q "^failed on " <<<"$report"; then
           on_workers all "bash realm_jax/tpu_setup/worker_status.sh 40" || true
           fail "every worker runs to its end" "a worker that did not" \
             "Its log is above. Correct the cause, then tpu_setup/launch.sh goes on from the last checkpoint."
@@ -47,15 +50,15 @@ while true; do
           exit 0
         fi
       elif slice_lost; then
-        taken_away "not a word from it"
+        taken_away "the slice, without a word"
       else
         unanswered
       fi
       ;;
-    SUSPENDED | FAILED) taken_away "$state" ;;
+    SUSPENDED | FAILED) taken_away "the slice, which is $state" ;;
     NONE)
       [ "$restarted" -gt 0 ] || fail "there is a queued resource $NAME" "none" "tpu_setup/create.sh makes it."
-      taken_away "nothing is left of it"
+      taken_away "the slice; nothing is left of it"
       ;;
     unreachable) unanswered ;;
     *) tell "$NAME is $state." ;;

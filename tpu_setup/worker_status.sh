@@ -5,6 +5,6 @@ case $(systemctl show --property=SubState --value realm_jax) in
   running | start) state=runs ;;
   exited) state=finished ;; # without an error; systemd says failed otherwise
   failed) state=failed ;;
-  *) state=stopped ;; # never started, or stopped by hand
+  *) state=stopped ;; # never started on this machine, or stopped by hand
 esac
 echo "$state on $(hostname): $(tail -n "${1:-1}" "$HOME/realm_jax.log" 2>/dev/null || true)"
