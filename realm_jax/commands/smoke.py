@@ -11,7 +11,7 @@ from realm_jax.data.prepare import prepare
 
 Phase = TypeVar("Phase", bound=PhaseConfig)
 
-FOLDER = "smoke"  # in a run folder: texts, corpora, questions
+TEXTS = "smoke"  # in a run folder: texts, corpora, questions
 STEPS = 4  # of every phase
 ROWS = 4  # of a batch
 TITLE_TOKENS, BODY_TOKENS = 8, 40  # widths of the prepared corpus

@@ -10,8 +10,8 @@ from typing import Annotated, Any, TypeVar
 
 from tyro.conf import arg
 
-from realm_jax.commands import smoke
 from realm_jax.commands.parsing import OptionalInt, OptionalPath, parse
+from realm_jax.commands.smoke import TEXTS, shrink, write_texts
 from realm_jax.config import Config, from_json
 from realm_jax.errors import ConfigError
 
@@ -31,6 +31,8 @@ class Ict:
     workdir: Path  # folder of the run; a run that is there is resumed
     # Python file whose config() returns a Config (default: the values of --start-from, if any)
     experiment: OptionalPath = None
+    # try the experiment: a few steps of a tiny model on texts of its own, made in WORKDIR/smoke
+    smoke: bool = False
     # folder of a run, or of an import, to take parameters from (default: fresh ones)
     start_from: OptionalPath = None
     # folder of a run, or of an import, to take encoder and reader from instead
@@ -38,8 +40,6 @@ class Ict:
     # stop when this many steps are done, schedule unchanged; resume later (default: run to the end)
     stop_after: OptionalInt = None
     trace_steps: int = 0  # record this many steps with the profiler, in WORKDIR/trace
-    # try the experiment: a few steps of a tiny model on texts of its own, made in WORKDIR/smoke
-    smoke: bool = False
     config: Annotated[Config, arg(name="")] = field(default_factory=Config)
 
 
@@ -159,7 +159,7 @@ def parse_training(kind: type[Options], arguments: Sequence[str], *, prog: str, 
     known, _ = first.parse_known_args([word for word in arguments if word not in ("-h", "--help")])
     base = base_config(known.experiment, known.start_from)
     if known.smoke:
-        base = smoke.shrink(base or Config(), folder=known.workdir / smoke.FOLDER)
+        base = shrink(base or Config(), folder=known.workdir / TEXTS)
     default = None
     if base is not None:
         import tyro
@@ -228,9 +228,9 @@ def changes(value: Any, default: Any, *, where: str = "") -> list[tuple[str, Any
 
 
 def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) -> None:
-    if options.smoke:
-        smoke.write_texts(options.workdir / smoke.FOLDER)
     before = [folder for folder in (options.start_from, options.encoder_from) if folder is not None]
+    if options.smoke:
+        write_texts(options.workdir / TEXTS)
     if before and options.config.corpus:
         from realm_jax.data.corpus import Corpus
         from realm_jax.runs.setup import check_run_vocabulary

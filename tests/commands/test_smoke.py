@@ -10,7 +10,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from realm_jax.cli import main
-from realm_jax.commands.smoke import FOLDER, STEPS, shrink, write_texts
+from realm_jax.commands.smoke import STEPS, TEXTS, shrink, write_texts
 from realm_jax.commands.training import Pretrain, changes, load_experiment, parse_training
 from realm_jax.config import Config, IndexConfig, PhaseConfig, QaConfig
 from realm_jax.data.corpus import Corpus
@@ -18,7 +18,7 @@ from realm_jax.data.questions import Questions
 from tests.test_experiments import EXPERIMENTS, FILES, commands_of, each_experiment
 from tests.tiny_run import quick_compilation
 
-TEXTS = ("corpus", "text", "train_questions", "dev_questions")
+PLACES = ("corpus", "text", "train_questions", "dev_questions")
 PHASES = {"ict": "ict", "read": "read", "pretrain": "realm", "finetune": "qa"}  # of a command
 SMALL = ("quickstart", "wiki_")  # begin the names of those that are small as they are
 
@@ -48,7 +48,7 @@ def test_shrinking_changes_sizes_and_places_alone_and_twice_is_once(path):
     small = shrink(config, folder=Path("folder"))
     assert shrink(small, folder=Path("folder")) == small
     for name, value in changes(small, config):
-        assert name in (*TEXTS, "index.recall_floor") or type(value) is int, name
+        assert name in (*PLACES, "index.recall_floor") or type(value) is int, name
     for phase in PHASES.values():
         settings: PhaseConfig = getattr(small, phase)
         assert settings.steps <= STEPS and settings.batch_size <= 4
@@ -88,7 +88,7 @@ def test_single_values_can_be_set_on_a_tiny_run(tmp_path):
     words = ["--workdir", str(tmp_path), "--experiment", str(EXPERIMENTS / "realm_wiki.py"), "--smoke"]
     options = parse_training(Pretrain, [*words, "--realm.steps", "2"], prog="p", examples="")
     assert options.smoke and options.config.realm.steps == 2
-    assert options.config.corpus == str(tmp_path / FOLDER / "corpus")
+    assert options.config.corpus == str(tmp_path / TEXTS / "corpus")
     assert options.config.refresh.worker == "thread", "choices are the experiment's"
 
 
