@@ -221,7 +221,7 @@ def run_realm(
         learning_rates=learning_rates(settings, models),
         stream=ahead,
         inputs=ahead,
-        **refresh.in_phase(values=trains_retriever),
+        **refresh.in_phase(values=trains_retriever, more=ahead.values),
     )
     with closing(refresher), closing(ahead):
         return run_phase(
