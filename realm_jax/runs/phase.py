@@ -202,7 +202,7 @@ def run_phase(
         phase.loss,
         optimizer=optimizer,
         trained=list(rates),
-        dropout=config.model.bert.dropout > 0,
+        dropout=max(config.model.bert.dropout, config.model.retriever_bert.dropout) > 0,
         microbatches=settings.microbatches,
         accumulate=phase.accumulate,
         mesh=mesh,
