@@ -131,10 +131,18 @@ def devices_of(config: Config, phase: str) -> tuple[list[jax.Device], list[jax.D
       phase: `ict`, `read`, `realm` or `qa`; one that does not refresh its index trains on all devices.
 
     Raises:
-      ConfigError: none is left to train.
+      ConfigError: none is left to train, or the run has several processes and cannot set devices apart.
     """
     devices = jax.devices()
-    kept = config.refresh.devices if _refreshes(config, phase) else 0
+    refresh = config.refresh
+    kept = refresh.devices if _refreshes(config, phase) else 0
+    apart = refresh.worker in ("submesh", "process") or refresh.rolling > 1
+    if jax.process_count() > 1 and apart and _refreshes(config, phase):
+        raise ConfigError(
+            "runs of several processes refresh their index whole, on the devices that train",
+            got=f"refresh.worker {refresh.worker}, refresh.rolling {refresh.rolling}",
+            remedy="Use refresh.worker thread and refresh.rolling 1, or one process.",
+        )
     if kept >= len(devices):
         raise ConfigError(
             "refresh.devices leaves devices to train on",
