@@ -25,18 +25,43 @@ from realm_jax.runs.realm import run_realm
 from realm_jax.runs.refresh_worker import serve_refreshes
 from realm_jax.runs.remote_refresh import RemoteBuild
 from realm_jax.runs.setup import resolve
+from realm_jax.train.checkpoint import Checkpoints
 from tests.runs.compare import assert_same_end, logged
 
 WAIT = 60.0  # seconds; only a broken worker ever waits this long
 PARAMS = {"embedder": {"w": np.float32(3)}}
 
 
-def test_a_run_with_a_process_of_its_own_equals_that_with_a_thread(make_config, tmp_path, monkeypatch):
-    """Rolling: versions go through the exchange both ways. Stopped, and resumed with the other kind."""
-    thread = make_config(every=2, adoption="at_lag", lag=2, worker="thread", rolling=2)
-    process = dataclasses.replace(thread, refresh=dataclasses.replace(thread.refresh, worker="process"))
-    expected, found = tmp_path / "thread", tmp_path / "process"
-    run_realm(thread, expected, stop_at=7)
+@pytest.fixture(scope="module")
+def rolling(make_config):
+    """Snapshots at steps 2, 4, 6, each of half the blocks, adopted two steps later, where the next begins."""
+    return make_config(every=2, adoption="at_lag", lag=2, worker="thread", rolling=2)
+
+
+@pytest.fixture(scope="module")
+def whole(rolling, tmp_path_factory):
+    """The run that nothing stopped, with a thread."""
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    run_realm(rolling, workdir, stop_at=7)
+    return workdir
+
+
+def test_a_rolling_run_adopts_a_part_at_a_time_and_says_how_old_the_mixture_is(whole):
+    assert list(logged(whole, "index_version").values()) == [0, 0, 0, 2, 2, 4, 4]
+    # Twelve blocks, six a part: versions (0, 0), from step 4 on (2, 0), from step 6 on (2, 4).
+    ages = [(1,), (2,), (3,), (2, 4), (3, 5), (4, 2), (5, 3)]
+    assert list(logged(whole, "staleness_steps").values()) == [sum(age) / len(age) for age in ages]
+    assert logged(whole, "staleness_steps_max") == {4: 4, 5: 5, 6: 4, 7: 5}
+    assert list(logged(whole, "query_staleness_steps").values()) == [0, 1, 1, 1, 0, 1, 0]
+    for unit in ("blocks", "tokens"):
+        rates = logged(whole, f"embedded_{unit}_per_second")
+        assert rates.keys() == {4, 5, 6, 7} and all(rate > 0 for rate in rates.values())
+
+
+def test_a_run_with_a_process_of_its_own_equals_that_with_a_thread(rolling, whole, tmp_path, monkeypatch):
+    """Versions go through the exchange both ways. Stopped in a refresh, and resumed with the other kind."""
+    process = dataclasses.replace(rolling, refresh=dataclasses.replace(rolling.refresh, worker="process"))
+    found = tmp_path / "process"
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # as in this process
     run_realm(process, found, stop_at=6)
     exchange = Exchange(found / "exchange")
@@ -44,11 +69,11 @@ def test_a_run_with_a_process_of_its_own_equals_that_with_a_thread(make_config, 
     with pytest.raises(ProcessLookupError):  # it has ended with the run
         os.kill(exchange.sign_of_life()["pid"], 0)
     assert exchange.request() is None and not (found / "exchange" / "versions").exists()
-    run_realm(thread, found, stop_at=7)
-    assert list(logged(found, "index_version").values()) == [0, 0, 0, 2, 2, 4, 4]
-    assert_same_end(found, expected)
-    for name in ("loss", "gradient_norm", "index_version", "staleness_steps", "staleness_steps_max"):
-        assert logged(found, name) == logged(expected, name), name
+    assert Checkpoints(found).record()["pending_step"] == 6
+    run_realm(rolling, found, stop_at=7)
+    assert_same_end(found, whole)
+    for name in ("loss", "gradient_norm", "index_version", "staleness_steps", "query_staleness_steps"):
+        assert logged(found, name) == logged(whole, name), name
     assert logged(found, "embedded_tokens_per_second").keys() == {4, 5, 6}
 
 

@@ -8,11 +8,8 @@ from hypothesis import strategies as st
 from realm_jax.index.store import versions
 from realm_jax.refresh.staleness import shard_staleness
 from realm_jax.runs.live_index import IndexVersion, LiveIndex, load_version
-from realm_jax.runs.realm import run_realm
 from realm_jax.runs.refreshing import RollingBuild
 from realm_jax.runs.rolling import Shard, oldest_shard, shard_bounds
-from realm_jax.train.checkpoint import Checkpoints
-from tests.runs.compare import assert_same_end, logged
 from tests.runs.test_live_index import LENGTHS, Corpus, build
 
 
@@ -83,23 +80,3 @@ def test_the_age_of_a_mixture_is_the_mean_over_blocks_and_the_largest(tmp_path):
     values = LiveIndex(mixture, clock=lambda: 0.0).values(50)
     assert values["staleness_steps"] == (2 * 10 + 3 * 40) / 5 and values["staleness_steps_max"] == 40
     assert values["index_version"] == 40
-
-
-def test_a_rolling_run_adopts_a_part_at_a_time_and_resumes_bit_for_bit(make_config, tmp_path):
-    """Snapshots at 2, 4, 6; each part adopted one step later. Stopped with that of step 4 in flight."""
-    config = make_config(every=2, adoption="at_lag", lag=1, worker="thread", rolling=2)
-    whole, parted = tmp_path / "whole", tmp_path / "parted"
-    run_realm(config, whole, stop_at=7)
-    assert list(logged(whole, "index_version").values()) == [0, 0, 2, 2, 4, 4, 6]
-    # Twelve blocks, six a part: (0, 0), (2, 0), (2, 4), (6, 4) at steps 1, 3, 5, 7.
-    assert list(logged(whole, "staleness_steps").values()) == [1, 2, 2, 3, 2, 3, 2]
-    assert logged(whole, "staleness_steps_max") == {3: 3, 4: 4, 5: 3, 6: 4, 7: 3}
-    assert list(logged(whole, "query_staleness_steps").values()) == [0, 1, 1, 0, 1, 0, 1]
-    for unit in ("blocks", "tokens"):
-        assert all(rate > 0 for rate in logged(whole, f"embedded_{unit}_per_second").values())
-    run_realm(config, parted, stop_at=4)
-    assert Checkpoints(parted).record()["pending_step"] == 4
-    run_realm(config, parted, stop_at=7)
-    assert_same_end(parted, whole)
-    for name in ("loss", "index_version", "staleness_steps", "staleness_steps_max", "query_staleness_steps"):
-        assert logged(parted, name) == logged(whole, name), name
