@@ -36,12 +36,13 @@ TINY = Size(
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_shows_its_help(name, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # as for a script that is run by its path
     module = importlib.import_module(f"benchmarks.{name}")
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit) as stopped:
         module.main()
     assert stopped.value.code == 0
-    assert "--" in capsys.readouterr().out and module.__doc__
+    assert module.__doc__.splitlines()[0] in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", sorted(PARTS))
