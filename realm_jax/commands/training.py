@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from tyro.conf import arg
 
+from realm_jax.commands.hosts import Hosts, joined
 from realm_jax.commands.parsing import OptionalInt, OptionalPath, parse
 from realm_jax.config import Config, from_json
 from realm_jax.errors import ConfigError
@@ -37,6 +38,7 @@ class Ict:
     # stop when this many steps are done, schedule unchanged; resume later (default: run to the end)
     stop_after: OptionalInt = None
     trace_steps: int = 0  # record this many steps with the profiler, in WORKDIR/trace
+    hosts: Annotated[Hosts, arg(name="")] = field(default_factory=Hosts)
     config: Annotated[Config, arg(name="")] = field(default_factory=Config)
 
 
@@ -219,6 +221,13 @@ def changes(value: Any, default: Any, *, where: str = "") -> list[tuple[str, Any
 
 
 def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) -> None:
+    with joined(options.hosts):
+        _train(options, run, **settings)
+
+
+def _train(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) -> None:
+    from realm_jax.hosts.meeting import is_first
+
     before = [folder for folder in (options.start_from, options.encoder_from) if folder is not None]
     if before and options.config.corpus:
         from realm_jax.data.corpus import Corpus
@@ -226,9 +235,10 @@ def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) ->
 
         for folder in before:
             check_run_vocabulary(folder, Corpus.open(options.config.corpus))
-    print(f"{options.workdir}: values that differ from the defaults (all of them: {CONFIG_FILE})")
-    for name, value in changes(options.config, Config()):
-        print(f"  {name} = {json.dumps(value)}")
+    if is_first():
+        print(f"{options.workdir}: values that differ from the defaults (all of them: {CONFIG_FILE})")
+        for name, value in changes(options.config, Config()):
+            print(f"  {name} = {json.dumps(value)}")
     last = run(
         options.config,
         options.workdir,
@@ -238,4 +248,5 @@ def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) ->
         trace_steps=options.trace_steps,
         **settings,
     )
-    print(f"{options.workdir}: " + " ".join(f"{name}={value:.4g}" for name, value in last.items()))
+    if is_first():
+        print(f"{options.workdir}: " + " ".join(f"{name}={value:.4g}" for name, value in last.items()))

@@ -6,15 +6,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
+from realm_jax.hosts.layout import own_mesh, put
+from realm_jax.hosts.meeting import Meeting, agree, is_first
 from realm_jax.index.protocol import Storage
 from realm_jax.index.store import prune
+from realm_jax.mesh import in_order, whole
 from realm_jax.models.build import Models
-from realm_jax.refresh.refresher import Refresher, Snapshot
+from realm_jax.refresh.refresher import Refresher, Snapshot, copy_of
 from realm_jax.refresh.staleness import embedding_drift, top_k_overlap
 from realm_jax.refresh.workers import WORKERS
 from realm_jax.runs.live_index import (
@@ -26,6 +31,7 @@ from realm_jax.runs.live_index import (
     load_version,
 )
 from realm_jax.runs.phase import check_same_run, read_record
+from realm_jax.runs.split_version import build_split_version
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.state import Metrics, TrainState
 from realm_jax.types import Params
@@ -74,7 +80,8 @@ class RefreshHook:
             "embedding_drift": embedding_drift(old.embeddings, new.embeddings),
         }
         self._live.adopt(new, seconds=adopted.seconds, changes=changes)
-        prune(self._root, keep={*self._saved, new.version})
+        if is_first():
+            prune(self._root, keep={*self._saved, new.version})
 
     def values(self, step: int) -> dict[str, float]:
         """Return what is logged."""
@@ -131,31 +138,36 @@ def open_live_index(
     Raises:
       CheckpointError: the checkpoint is of another phase or config.
     """
-    root = workdir / INDEX_FOLDER
+    root, own = workdir / INDEX_FOLDER, own_mesh(mesh)
+    processes = jax.process_count()
     build = partial(
-        build_version,
-        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=mesh),
+        partial(build_split_version, meeting=Meeting(str(root))) if processes > 1 else build_version,
+        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=own),
         corpus=corpus,
         root=root,
         engine=config.index.engine,
-        batch_size=config.index.embed_batch_size,
+        batch_size=config.index.embed_batch_size // processes,
         recall_k=config.index.recall_k,
         recall_floor=config.index.recall_floor,
         recall_sample=config.index.recall_sample,
-        storage=Storage(mesh, config.index.storage),
+        storage=Storage(own, config.index.storage),
     )
+    copy = copy_of if mesh is None else copy_to_all(mesh)
     refresher = Refresher(
         build,
         WORKERS[config.refresh.worker](),
         every=every,
         lag=config.refresh.lag if config.refresh.adoption == "at_lag" else None,
         retries=config.refresh.retries,
+        copy=copy,
+        agree=agree,
     )
     block_params = {models.block_tower: params[models.block_tower]}
     record = read_record(workdir)
     if record is None:
-        prune(root, keep=set())
-        return refresher, LiveIndex(build(block_params, 0, lambda: False))
+        if is_first():
+            prune(root, keep=set())
+        return refresher, LiveIndex(build(copy(block_params), 0, lambda: False))
     check_same_run(record, name=phase_name, config=config)
     version = load_version(
         root,
@@ -170,3 +182,17 @@ def open_live_index(
         snapshot = Checkpoints(workdir).restore_pending(block_params)
         refresher.resume(Snapshot(record["pending_step"], snapshot))
     return refresher, live
+
+
+def copy_to_all(mesh: Mesh) -> Callable[[Params], Params]:
+    """Compile the copying of parameters, however they lie, whole to every device; nobody waits for it."""
+    everywhere = whole(mesh)
+    copied = in_order(jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=everywhere))
+
+    def copy(params: Params) -> Params:
+        laid_out = (
+            leaf if isinstance(leaf, jax.Array) else put(leaf, everywhere) for leaf in jax.tree.leaves(params)
+        )
+        return copied(jax.tree.unflatten(jax.tree.structure(params), laid_out))
+
+    return copy

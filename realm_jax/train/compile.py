@@ -8,6 +8,7 @@ import jax
 import optax
 from jax.sharding import Mesh
 
+from realm_jax.hosts.rows import place_rows
 from realm_jax.mesh import in_order, split_rows, whole
 from realm_jax.train.accumulate import Accumulate, by_sums
 from realm_jax.train.sharding import gather, state_shardings
@@ -40,7 +41,8 @@ def make_step(
 
     Returns:
       `step(state, *inputs) -> (state, metrics)`; the state's buffers are donated. On a mesh the state lies as
-      `state_shardings` says, and axis 0 of all inputs is split over the devices of the batch.
+      `state_shardings` says, and axis 0 of all inputs is split over the devices of the batch; of several
+      processes each gives its own rows.
     """
 
     def step(state: TrainState, *inputs: Any) -> tuple[TrainState, Metrics]:
@@ -74,4 +76,4 @@ def make_step(
         out_shardings=(placed, whole(mesh)),
         donate_argnums=0,
     )
-    return in_order(lambda state, *inputs: program(state, inputs))
+    return in_order(lambda state, *inputs: program(state, place_rows(inputs, mesh)))
