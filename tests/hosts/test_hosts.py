@@ -117,12 +117,8 @@ def test_two_processes_train_as_one_does(alone, two, phase, stop):
 
 
 def test_the_first_process_alone_writes_and_reports(two):
-    assert [line["step"] for line in map(json.loads, (two / "realm" / "metrics.jsonl").open())] == [
-        1,
-        2,
-        3,
-        4,
-    ]
+    lines = (two / "realm" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4]
     assert len(list((two / "realm" / "tensorboard").iterdir())) == 1
     manifest = json.loads((two / "qa" / "index" / "v00000002" / "manifest.json").read_text())
     assert manifest["engine"] == "scann" and manifest["settings"]["processes"] == 2
@@ -130,7 +126,7 @@ def test_the_first_process_alone_writes_and_reports(two):
 
 
 def test_four_processes_go_on_where_two_stopped(configs, alone, two):
-    """From the checkpoint of step 4 with the index of step 2; that of step 4 was in flight, and is made anew."""
+    """From the checkpoint of step 4 with the index of step 2; that of step 4 was in flight, is made anew."""
     run_together(configs, two, {"realm": 5}, before=two, processes=4)
     assert_same(two / "realm", alone / "realm", "realm", stop=5)
     manifest = json.loads((two / "realm" / "index" / "v00000004" / "manifest.json").read_text())
