@@ -63,6 +63,7 @@ def joined(hosts: Hosts) -> Iterator[None]:
             remedy="See that process 0 runs and its port can be reached; --coordinator none works alone.",
         ) from error
     try:
+        _meet()
         yield
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1:
@@ -73,6 +74,17 @@ def joined(hosts: Hosts) -> Iterator[None]:
             got=f"on process {jax.process_index()} {str(error).splitlines()[0]}",
             remedy=REMEDY,
         ) from error
+
+
+def _meet() -> None:
+    """Begin together: on CPUs processes that first exchange something wait half a minute for one another."""
+    from jax.experimental.multihost_utils import sync_global_devices
+
+    from realm_jax.hosts.meeting import agree, next_meeting
+
+    next_meeting("joined").exchange(None)
+    sync_global_devices("joined")
+    agree(True)
 
 
 def _leave() -> None:
@@ -126,7 +138,8 @@ def _go_on_in_a_child() -> None:
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGKILL)  # who kills the parent means the work
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGKILL)  # who kills the parent means the work
         if os.getppid() != parent:
             os._exit(1)
         return

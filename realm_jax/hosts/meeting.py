@@ -15,6 +15,7 @@ from jax._src.distributed import global_state  # the coordination service has no
 from jax.experimental.multihost_utils import process_allgather
 
 from realm_jax.errors import HostsError, IndexFault
+from realm_jax.mesh import in_order
 
 Value = TypeVar("Value")
 
@@ -30,6 +31,39 @@ def is_first() -> bool:
 def agree(done: bool) -> bool:
     """Say whether it is done on every process; asked by all, on their main threads."""
     return done if jax.process_count() == 1 else bool(process_allgather(np.int32(done)).all())
+
+
+_NUMBERS = itertools.count()
+
+
+def next_meeting(name: str) -> "Meeting":
+    """Convene a meeting of its own; all processes do so in the same order, on their main threads."""
+    return Meeting(f"{next(_NUMBERS)}-{name}")
+
+
+def start_together(program: Any, name: str) -> Callable[..., Any]:
+    """Start a program in the order of all, and on no process before all have compiled it.
+
+    A program that exchanges data waits for the other processes; on CPUs at first for half a minute at most,
+    and to compile may take one of them longer than another.
+
+    Args:
+      program: a jitted function of several devices.
+      name: of the program.
+    """
+    if jax.process_count() == 1:
+        return in_order(program)
+    meeting = next_meeting(name)
+    compiled: dict[Any, Callable[..., Any]] = {}
+
+    def start(*arguments: Any) -> Any:
+        shapes = tuple((leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(arguments))
+        if shapes not in compiled:
+            compiled[shapes] = in_order(program.lower(*arguments).compile())
+            meeting.exchange(None)
+        return compiled[shapes](*arguments)
+
+    return start
 
 
 class Meeting:

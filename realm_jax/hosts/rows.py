@@ -40,7 +40,7 @@ def place_rows(tree: Any, mesh: Mesh | None) -> Any:
     """Make global arrays `[B, ...]` of the rows that each process holds.
 
     Args:
-      tree: a pytree of NumPy arrays `[b, ...]`.
+      tree: a pytree of NumPy arrays `[b, ...]`; arrays that lie on the devices are left as they are.
       mesh: the devices of the run.
 
     Returns:
@@ -50,7 +50,9 @@ def place_rows(tree: Any, mesh: Mesh | None) -> Any:
         return tree
     held, sharding = _own_shards(mesh, jax.process_index()), split_rows(mesh)
 
-    def place(leaf: np.ndarray) -> Array:
+    def place(leaf: Array) -> Array:
+        if isinstance(leaf, jax.Array):
+            return leaf
         each = leaf.shape[0] // len(held)
 
         def of_device(at: Any) -> np.ndarray:

@@ -65,7 +65,7 @@ class DeferredWorker:
         self._closed = True
 
 
-class _Deferred(Future):  # type: ignore[type-arg]
+class _Deferred(Future[Any]):
     """A future that makes its result itself, once."""
 
     def __init__(self, make: Callable[[], Any]):

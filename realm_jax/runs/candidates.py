@@ -8,10 +8,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from realm_jax.data.corpus import Corpus
+from realm_jax.hosts.meeting import start_together
 from realm_jax.hosts.rows import EVERY_ROW, BatchShare, collected, own_rows, place_rows
 from realm_jax.index.protocol import Index
 from realm_jax.index.retriever import retrieve_candidates
-from realm_jax.mesh import batch_shards, in_order, split_rows
+from realm_jax.mesh import batch_shards, split_rows
 from realm_jax.models.build import Models
 from realm_jax.ops.rows import single
 from realm_jax.train.sharding import gather, param_shardings
@@ -26,14 +27,13 @@ def query_embedder(models: Models, mesh: Mesh | None = None) -> EmbedQueries:
     if mesh is None:
         return jax.jit(lambda params, rows: models.embed_query(params, single(rows)))
     shapes = jax.eval_shape(models.init, jax.random.key(0))
-    program = in_order(
-        jax.jit(
-            lambda params, rows: models.embed_query(gather(params, mesh=mesh), single(rows)),
-            in_shardings=(param_shardings(mesh, shapes), split_rows(mesh)),
-            out_shardings=split_rows(mesh),
-        )
+    program = jax.jit(
+        lambda params, rows: models.embed_query(gather(params, mesh=mesh), single(rows)),
+        in_shardings=(param_shardings(mesh, shapes), split_rows(mesh)),
+        out_shardings=split_rows(mesh),
     )
-    return lambda params, rows: program(params, place_rows(rows, mesh))
+    start = start_together(program, "queries")
+    return lambda params, rows: start(params, place_rows(rows, mesh))
 
 
 def embed_probes(embed: EmbedQueries, rows: Rows, mesh: Mesh | None) -> Callable[[Params], np.ndarray]:

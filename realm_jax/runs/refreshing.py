@@ -14,10 +14,10 @@ from jax.sharding import Mesh
 from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.hosts.layout import own_mesh, put
-from realm_jax.hosts.meeting import Meeting, agree, is_first
+from realm_jax.hosts.meeting import agree, is_first, next_meeting, start_together
 from realm_jax.index.protocol import Storage
 from realm_jax.index.store import prune
-from realm_jax.mesh import in_order, whole
+from realm_jax.mesh import whole
 from realm_jax.models.build import Models
 from realm_jax.refresh.refresher import Refresher, Snapshot, copy_of
 from realm_jax.refresh.staleness import embedding_drift, top_k_overlap
@@ -141,7 +141,7 @@ def open_live_index(
     root, own = workdir / INDEX_FOLDER, own_mesh(mesh)
     processes = jax.process_count()
     build = partial(
-        partial(build_split_version, meeting=Meeting(str(root))) if processes > 1 else build_version,
+        partial(build_split_version, meeting=next_meeting("index")) if processes > 1 else build_version,
         embed=block_embedder(models, block_length=config.shapes.block_length, mesh=own),
         corpus=corpus,
         root=root,
@@ -187,7 +187,8 @@ def open_live_index(
 def copy_to_all(mesh: Mesh) -> Callable[[Params], Params]:
     """Compile the copying of parameters, however they lie, whole to every device; nobody waits for it."""
     everywhere = whole(mesh)
-    copied = in_order(jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=everywhere))
+    program = jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=everywhere)
+    copied = start_together(program, "snapshot")
 
     def copy(params: Params) -> Params:
         laid_out = (

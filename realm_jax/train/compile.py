@@ -8,8 +8,9 @@ import jax
 import optax
 from jax.sharding import Mesh
 
+from realm_jax.hosts.meeting import start_together
 from realm_jax.hosts.rows import place_rows
-from realm_jax.mesh import in_order, split_rows, whole
+from realm_jax.mesh import split_rows, whole
 from realm_jax.train.accumulate import Accumulate, by_sums
 from realm_jax.train.sharding import gather, state_shardings
 from realm_jax.train.state import Metrics, TrainState, apply_gradients, picked, renewed, step_key, update
@@ -76,4 +77,5 @@ def make_step(
         out_shardings=(placed, whole(mesh)),
         donate_argnums=0,
     )
-    return in_order(lambda state, *inputs: program(state, place_rows(inputs, mesh)))
+    start = start_together(program, "step")
+    return lambda state, *inputs: start(state, place_rows(inputs, mesh))
