@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from realm_jax.mesh import make_mesh, whole
 from realm_jax.types import Array
@@ -41,7 +41,8 @@ def own_copy(tree: Any, mesh: Mesh | None) -> Any:
             if mesh is None:
                 return leaf.addressable_data(0)
             parts = [shard.data for shard in leaf.addressable_shards]
-            return jax.make_array_from_single_device_arrays(leaf.shape, whole(mesh), parts)
+            everywhere = NamedSharding(mesh, PartitionSpec())
+            return jax.make_array_from_single_device_arrays(leaf.shape, everywhere, parts)
         return jax.device_put(leaf, whole(mesh))
 
     return jax.tree.map(copy, tree)

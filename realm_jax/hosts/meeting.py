@@ -85,6 +85,7 @@ class Meeting:
         if jax.process_count() == 1:
             return [value]
         client, me = global_state.client, jax.process_index()
+        assert client is not None  # there are several processes
         place = f"realm_jax/{self._name}/{next(self._rounds)}"
         client.key_value_set(f"{place}/{me}", json.dumps(value))
         texts = [

@@ -24,7 +24,7 @@ RUN = {"ict": run_ict, "realm": run_realm, "qa": run_qa}
 STOPS = {"ict": 2, "realm": 5, "qa": 2}
 METRICS = {
     "ict": ("loss", "accuracy", "gradient_norm"),
-    "realm": ("loss", "retrieval_utility", "gradient_norm", "probe_overlap", "embedding_drift"),
+    "realm": ("loss", "retrieval_utility", "gradient_norm", "embedding_drift"),
     "qa": ("loss", "retrieved", "gradient_norm"),
 }
 
