@@ -45,7 +45,7 @@ def make_mesh(
             got=f"{data or 'all'} x {fsdp} x {tensor} for {len(available)} devices",
             remedy="Choose sizes whose product is the number of devices; mesh.data 0 takes what is left.",
         )
-    if devices is None and jax.process_count() > 1 and wanted != len(available):
+    if len({device.process_index for device in available}) > 1 and wanted != len(available):
         raise ConfigError(
             "the mesh of several processes takes all their devices",
             got=f"{wanted} of {len(available)} devices of {jax.process_count()} processes",
@@ -55,6 +55,11 @@ def make_mesh(
         return None
     # Auto: the compiler propagates shardings from the arguments; the axes are typed so explicitly.
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=available[:wanted])
+
+
+def row_mesh(devices: Sequence[jax.Device]) -> Mesh:
+    """Lay devices out for work on rows alone, all of them on the axis `data`; a single one too."""
+    return jax.make_mesh((len(devices), 1, 1), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
 def batch_shards(mesh: Mesh | None) -> int:

@@ -43,6 +43,14 @@ class Blocks:
 
 
 @struct.dataclass
+class StoredBlocks:
+    """Blocks as devices keep them: row 0 is the null block, block i stands in row i + 1, padding behind."""
+
+    blocks: Blocks  # [rows, ...], in the integer types of the prepared corpus
+    duplicate_of: Array  # int32 [rows]; the first block with the same text, NO_BLOCK of the null block
+
+
+@struct.dataclass
 class MaskedBatch:
     """Masked texts (x) and the tokens that were masked (y)."""
 

@@ -33,6 +33,7 @@ def on_device(kind: type[ExactIndex]) -> Engine:
 ENGINES: dict[str, Engine] = {
     "exact": on_device(ExactIndex),
     "approx": on_device(ApproxIndex),
+    "fused": on_device(ExactIndex),  # searched inside a REALM step (train/fused.py), elsewhere as `exact`
     "scann": Engine(  # on the host, whatever the devices
         build=lambda embeddings, storage=HERE: build_scann(embeddings),
         save=lambda index, folder: index.save(folder),

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+from jax.sharding import Mesh
 
 from realm_jax.index.protocol import HERE, Storage
 from realm_jax.mesh import in_order, split_over_all, whole
@@ -19,12 +20,31 @@ ROWS_PER_BLOCK = 1 << 14
 QUERIES_PER_CALL = 1 << 10
 
 
+class RowLayout(NamedTuple):
+    """How many rows the devices keep, and how many each of them scores at a time."""
+
+    total: int  # padding included
+    rows_per_block: int
+
+
+def layout_of(count: int, *, devices: int) -> RowLayout:
+    """Choose the layout of `count` rows: every device has the same number of equal blocks of them."""
+    # Equal parts: one row more than a full part must not cost a whole part of padding.
+    share = -(-count // devices)
+    parts = max(1, -(-share // ROWS_PER_BLOCK))
+    rows = max(64, -(-share // parts))
+    return RowLayout(devices * rows * -(-share // rows), rows)
+
+
 class ExactIndex:
     """Search all rows on the device, or each device its share.
 
     Args:
       embeddings: float32 `[N, D]`.
       storage: where and how the rows are kept.
+
+    Attributes:
+      rows: as they are kept, laid out by `layout_of`.
     """
 
     recall: ClassVar[float | None] = None  # share of the true nearest that is asked for; None: all
@@ -32,14 +52,10 @@ class ExactIndex:
     def __init__(self, embeddings: np.ndarray, storage: Storage = HERE):
         self._count = embeddings.shape[0]
         mesh = storage.mesh
-        devices = 1 if mesh is None else mesh.size
-        # Equal parts: one row more than a full part must not cost a whole part of padding.
-        share = -(-self._count // devices)
-        parts = max(1, -(-share // ROWS_PER_BLOCK))
-        rows = max(64, -(-share // parts))
-        self._kept = keep_rows(embeddings, total=devices * rows * -(-share // rows), storage=storage)
+        layout = layout_of(self._count, devices=1 if mesh is None else mesh.size)
+        self.rows = keep_rows(embeddings, total=layout.total, storage=storage)
         self._place = partial(jax.device_put, device=whole(mesh))
-        program = partial(top_k_rows, rows_per_block=rows, mesh=mesh, recall=self.recall)
+        program = partial(top_k_rows, rows_per_block=layout.rows_per_block, mesh=mesh, recall=self.recall)
         self._program = program if mesh is None else in_order(program)
 
     def __len__(self) -> int:
@@ -58,7 +74,7 @@ class ExactIndex:
 
     def _search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         count = np.int32(self._count)
-        scores, rows = self._program(self._place(queries), self._kept, self._place(count), k=k)
+        scores, rows = self._program(self._place(queries), self.rows, self._place(count), k=k)
         return np.asarray(scores), np.asarray(rows)
 
 
@@ -83,19 +99,30 @@ def keep_rows(embeddings: np.ndarray, *, total: int, storage: Storage) -> Stored
         found = row_scales(np.asarray(embeddings[start:stop], np.float32))
         return np.pad(found, (0, stop - start - len(found)))
 
-    def place(part: Callable[[int, int], np.ndarray], shape: tuple[int, ...]) -> Array:
-        def of_device(at: Any) -> np.ndarray:
-            start, stop, _ = at[0].indices(total)
-            return part(start, stop)
-
-        if storage.mesh is None:
-            return jnp.asarray(part(0, total))
-        return jax.make_array_from_callback(shape, split_over_all(storage.mesh), of_device)
-
     return StoredRows(
-        values=place(values, (total, embeddings.shape[1])),
-        scales=place(scales, (total,)) if storage.dtype == "int8" else None,
+        values=spread_rows(values, (total, embeddings.shape[1]), mesh=storage.mesh),
+        scales=spread_rows(scales, (total,), mesh=storage.mesh) if storage.dtype == "int8" else None,
     )
+
+
+def spread_rows(
+    part: Callable[[int, int], np.ndarray], shape: tuple[int, ...], *, mesh: Mesh | None
+) -> Array:
+    """Put an array on the devices, its rows split over all of them in order.
+
+    Args:
+      part: rows [start, stop) of the array; asked for what a device keeps, one device after the other.
+      shape: of the array; its rows are a multiple of the devices.
+      mesh: the devices; None is the default device.
+    """
+
+    def of_device(at: Any) -> np.ndarray:
+        start, stop, _ = at[0].indices(shape[0])
+        return part(start, stop)
+
+    if mesh is None:
+        return jnp.asarray(part(0, shape[0]))
+    return jax.make_array_from_callback(shape, split_over_all(mesh), of_device)
 
 
 def row_scales(rows: np.ndarray) -> np.ndarray:

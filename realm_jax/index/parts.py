@@ -11,7 +11,7 @@ import numpy as np
 
 from realm_jax.index.manifest import IndexManifest
 from realm_jax.index.split import RowShare
-from realm_jax.index.store import ASIDE, EMBEDDINGS, put_in_place, tidy, version_folder
+from realm_jax.index.store import ASIDE, EMBEDDINGS, MANIFEST, put_in_place, tidy, version_folder
 
 ROWS_AT_ONCE = 1 << 16
 
@@ -66,7 +66,8 @@ def publish_parts(root: Path, shares: Sequence[RowShare], manifest: IndexManifes
     del whole
     for path in aside.glob("part-*.npy"):
         path.unlink()
-    put_in_place(aside, manifest)
+    (aside / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    put_in_place(aside, manifest.version)
 
 
 def _aside(root: Path, version: int) -> Path:

@@ -66,6 +66,7 @@ class Refresher(Generic[Built]):
         (too little recall, no finite embedding) is not: the same parameters give the same index.
       copy: copies the parameters of a snapshot.
       agree: says whether what is done here is done on all processes; each must adopt at the same step.
+      on_close: lets go of what `build` uses; called when no build runs any more.
       clock: seconds now.
     """
 
@@ -79,11 +80,13 @@ class Refresher(Generic[Built]):
         retries: int = 2,
         copy: Callable[[Params], Params] = copy_of,
         agree: Callable[[bool], bool] = bool,
+        on_close: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._copy, self._agree = copy, agree
         self._build, self._worker, self._clock = build, worker, clock
         self._every, self._lag, self._retries = every, lag, retries
+        self._on_close = on_close
         self._snapshot: Snapshot | None = None
         self._future: Future[Built] | None = None
         self._started = 0.0
@@ -127,7 +130,10 @@ class Refresher(Generic[Built]):
 
     def close(self) -> None:
         """Stop a refresh in flight; its result is dropped."""
-        self._worker.close()
+        try:
+            self._worker.close()
+        finally:
+            self._on_close()
 
     def _submit(self, snapshot: Snapshot) -> None:
         self._future = self._worker.submit(

@@ -22,7 +22,7 @@ from realm_jax.runs.speed import Spent, peak_of_run
 from realm_jax.runs.trace import TraceHook
 from realm_jax.train.accumulate import Accumulate, by_sums
 from realm_jax.train.checkpoint import Checkpoints
-from realm_jax.train.compile import make_step
+from realm_jax.train.compile import Step, make_step
 from realm_jax.train.metrics import MetricsWriter, NoMetrics, Writer, check_finite, means
 from realm_jax.train.optimizer import make_optimizer
 from realm_jax.train.sharding import make_sharded
@@ -30,6 +30,7 @@ from realm_jax.train.state import Metrics, TrainState, create_state
 from realm_jax.types import Params
 
 TRACE_FOLDER = "trace"  # in a run folder
+ELSEWHERE = ("worker", "devices", "exchange", "silence_seconds")  # of `refresh`: who does it, and where
 
 
 class LogHook:
@@ -111,6 +112,7 @@ class Phase:
       flops: FLOPs of a step.
       spent: where seconds of the host are noted.
       accumulate: how the gradients of microbatches become that of a batch.
+      retrieve: finds the loss's inputs inside the step, see `make_step`; None: they are `inputs`.
       extra: more values to log.
       record: more values for the checkpoint's record.
       pending: the snapshot of a refresh in flight, for the checkpoint.
@@ -126,6 +128,7 @@ class Phase:
     flops: int = 0
     spent: Spent = field(default_factory=Spent)
     accumulate: Accumulate = by_sums
+    retrieve: Callable[..., tuple] | None = None
     extra: Callable[[int], Mapping[str, float]] = lambda step: {}
     record: Callable[[], Mapping[str, Any]] = dict
     pending: Callable[[], Params | None] = lambda: None
@@ -137,6 +140,52 @@ def read_record(workdir: Path) -> dict[str, Any] | None:
         return None
     checkpoints = Checkpoints(workdir)
     return checkpoints.record() if checkpoints.latest() is not None else None
+
+
+def make_phase_step(
+    settings: PhaseConfig,
+    params: Params,
+    *,
+    loss: Callable[..., tuple[jax.Array, Metrics]],
+    learning_rates: Mapping[str, float],
+    accumulate: Accumulate,
+    retrieve: Callable[..., tuple] | None,
+    config: Config,
+    mesh: Mesh | None,
+) -> tuple[Callable[[Params], TrainState], Step]:
+    """Build what a phase starts from and the step it takes.
+
+    Args:
+      settings: of the phase.
+      params: all parts, by name, or their shapes.
+      loss, learning_rates, accumulate, retrieve: as in `Phase`.
+      config: the experiment.
+      mesh: the devices; None is the default device.
+
+    Returns:
+      The function from parameters to the first state, and the step.
+    """
+    trained = list(learning_rates)
+    optimizer = make_optimizer(
+        learning_rates=learning_rates,
+        steps=settings.steps,
+        warmup=settings.optimizer.warmup_steps,
+        weight_decay=settings.optimizer.weight_decay,
+        clip_norm=settings.optimizer.clip_norm,
+    )
+    start = partial(create_state, optimizer=optimizer, trained=trained, seed=config.seed)
+    step = make_step(
+        loss,
+        optimizer=optimizer,
+        trained=trained,
+        dropout=max(config.model.bert.dropout, config.model.retriever_bert.dropout) > 0,
+        microbatches=settings.microbatches,
+        accumulate=accumulate,
+        retrieve=retrieve,
+        mesh=mesh,
+        state=jax.eval_shape(start, params),
+    )
+    return start, step
 
 
 def run_phase(
@@ -169,15 +218,16 @@ def run_phase(
       TrainingError: a metric is not finite.
     """
     settings = phase.settings
-    rates = phase.learning_rates
-    optimizer = make_optimizer(
-        learning_rates=rates,
-        steps=settings.steps,
-        warmup=settings.optimizer.warmup_steps,
-        weight_decay=settings.optimizer.weight_decay,
-        clip_norm=settings.optimizer.clip_norm,
+    start, step_fn = make_phase_step(
+        settings,
+        params,
+        loss=phase.loss,
+        learning_rates=phase.learning_rates,
+        accumulate=phase.accumulate,
+        retrieve=phase.retrieve,
+        config=config,
+        mesh=mesh,
     )
-    start = partial(create_state, optimizer=optimizer, trained=list(rates), seed=config.seed)
     state = make_sharded(start, params, mesh=mesh)
     checkpoints = Checkpoints(workdir, keep=settings.keep_checkpoints)
     if checkpoints.latest() is not None:
@@ -200,16 +250,6 @@ def run_phase(
         if step % settings.checkpoint_every == 0:
             save(state)
 
-    step_fn = make_step(
-        phase.loss,
-        optimizer=optimizer,
-        trained=list(rates),
-        dropout=max(config.model.bert.dropout, config.model.retriever_bert.dropout) > 0,
-        microbatches=settings.microbatches,
-        accumulate=phase.accumulate,
-        mesh=mesh,
-        state=state,
-    )
     last = settings.steps if stop_at is None else min(settings.steps, stop_at)
     writer = MetricsWriter(workdir) if is_first() else NoMetrics()
     shown = reporter(phase.name, last, start=int(state.step)) if is_first() else SilentReporter()
@@ -264,6 +304,8 @@ def check_same_run(record: Mapping[str, Any], *, name: str, config: Config) -> N
     saved = _with_defaults(saved, to_dict(Config()))
     for values in (saved, wanted):  # a run may go on elsewhere: where it is computed is not what is computed
         values.pop("mesh", None)
+        for name in ELSEWHERE:
+            values.get("refresh", {}).pop(name, None)
     different = sorted(_differences(saved, wanted))
     if different:
         raise CheckpointError(

@@ -3,21 +3,25 @@
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from realm_jax.config import Config, RealmConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.streams import masked_stream
 from realm_jax.hosts.rows import BatchShare
+from realm_jax.index.stored_blocks import keep_blocks
 from realm_jax.models.build import Models
 from realm_jax.models.reader import SPAN_SCORER
 from realm_jax.ops.marginal import MARGINALS
 from realm_jax.ops.relevance import retrieval_log_prob, uniform_log_prob
-from realm_jax.runs.ahead import Ahead, inputs_worker
+from realm_jax.runs.ahead import Ahead, StepInputs, inputs_worker
 from realm_jax.runs.candidates import CandidateSearch, EmbedQueries, embed_probes, query_embedder
+from realm_jax.runs.fused import FusedInputs, check_fused
 from realm_jax.runs.live_index import INDEX_FOLDER, LiveIndex
 from realm_jax.runs.phase import Phase, run_phase
 from realm_jax.runs.reading import (
@@ -32,6 +36,7 @@ from realm_jax.runs.setup import check_one_size, check_vocabulary, initial_param
 from realm_jax.runs.speed import Spent, step_flops
 from realm_jax.text.swap import swap_facts
 from realm_jax.train.accumulate import by_sums
+from realm_jax.train.fused import retrieve
 from realm_jax.train.steps import realm_loss
 from realm_jax.types import Array, MaskedBatch, Params
 
@@ -138,7 +143,10 @@ def run_realm(
 
     Source: REALM, section 3.
     """
-    settings: RealmConfig = {"realm": config.realm, "read": config.read}[phase_name]
+    settings = settings_of(config, phase_name)
+    fused = config.index.engine == "fused"
+    if fused:
+        check_fused(settings, phase_name=phase_name)
     corpus = Corpus.open(config.corpus)
     text = Corpus.open(config.text) if config.text else corpus
     check_vocabulary(text, corpus)
@@ -152,7 +160,7 @@ def run_realm(
         check_one_size(config, encoder_from)
         bert = jax.tree.map(jnp.copy, params[models.query_tower]["bert"])
         params = {**params, "encoder": {**params["encoder"], "bert": bert}}
-    candidates = settings.candidates or config.shapes.candidates
+    candidates = candidates_read(config, settings)
     embed_queries = query_embedder(models, mesh)
     share = BatchShare(mesh, whole=draws_for_batches(settings))
     spent = Spent()
@@ -195,46 +203,38 @@ def run_realm(
         probe_k=candidates,
         keep_checkpoints=settings.keep_checkpoints,
     )
-    inputs = RealmInputs(
-        embed_queries,
-        search,
-        live,
-        settings=settings,
-        text=text,
-        corpus=corpus,
-        candidates=candidates,
-        max_masks=config.shapes.max_masks,
-        seed=config.seed,
-        share=share,
-    )
+    inputs: StepInputs
+    if fused:
+        inputs = FusedInputs(keep_blocks(corpus, mesh=mesh), live)
+    else:
+        inputs = RealmInputs(
+            embed_queries,
+            search,
+            live,
+            settings=settings,
+            text=text,
+            corpus=corpus,
+            candidates=candidates,
+            max_masks=config.shapes.max_masks,
+            seed=config.seed,
+            share=share,
+        )
     rows = settings.batch_size * settings.oversample
     ahead = Ahead(
         texts(batch_size=rows, rows=share.drawn(rows)),
         inputs,
-        inputs_worker(ahead=settings.ahead),
+        inputs_worker(ahead=settings.ahead and not fused),
         version=lambda: live.current.version,
     )
-    loss = partial(
-        realm_loss,
-        models=models,
-        block_length=config.shapes.block_length,
-        joint_length=config.shapes.joint_length,
-        marginal_loss=MARGINALS[settings.marginal],
-        weigh=WEIGHTS[settings.weights],
-        span_weight=settings.span_weight,
-    )
-    further = {"span_loss": settings.span_weight} if settings.span_weight else {}
     phase = Phase(
         name=phase_name,
         settings=settings,
         flops=step_flops(config, phase_name, models),
         spent=spent,
-        loss=loss,
-        accumulate=partial(by_sums, further=further),
-        learning_rates=learning_rates(settings, models),
+        **objective(config, phase_name, models, count=len(corpus), mesh=mesh),
         stream=ahead,
         inputs=ahead,
-        **refresh.in_phase(values=trains_retriever),
+        **refresh.in_phase(values=trains_retriever, more=ahead.values),
     )
     with closing(refresher), closing(ahead):
         return run_phase(
@@ -245,6 +245,59 @@ def run_realm(
 def draws_for_batches(settings: RealmConfig) -> bool:
     """Say whether a phase chooses among the rows of a batch, or draws for all of them together."""
     return bool(settings.swap_probability or settings.window_steps or settings.oversample > 1)
+
+
+def settings_of(config: Config, phase_name: str) -> RealmConfig:
+    """Return the settings of phase `realm` or `read`."""
+    return {"realm": config.realm, "read": config.read}[phase_name]
+
+
+def candidates_read(config: Config, settings: RealmConfig) -> int:
+    """Return K of a phase, the null block included."""
+    return settings.candidates or config.shapes.candidates
+
+
+def objective(
+    config: Config, phase_name: str, models: Models, *, count: int, mesh: Mesh | None
+) -> dict[str, Any]:
+    """Return the arguments of `Phase` that say what its step computes; no corpus is needed.
+
+    Args:
+      config: the resolved config.
+      phase_name: `realm` or `read`.
+      models: its models.
+      count: blocks of the corpus.
+      mesh: the devices; None is the default device.
+
+    Returns:
+      `loss`, `accumulate`, `learning_rates` and `retrieve`.
+    """
+    settings, shapes = settings_of(config, phase_name), config.shapes
+    find = partial(
+        retrieve,
+        models=models,
+        count=count,
+        candidates=candidates_read(config, settings),
+        extra=config.index.extra,
+        null_block=shapes.null_block,
+        mesh=mesh,
+    )
+    loss = partial(
+        realm_loss,
+        models=models,
+        block_length=shapes.block_length,
+        joint_length=shapes.joint_length,
+        marginal_loss=MARGINALS[settings.marginal],
+        weigh=WEIGHTS[settings.weights],
+        span_weight=settings.span_weight,
+    )
+    further = {"span_loss": settings.span_weight} if settings.span_weight else {}
+    return {
+        "loss": loss,
+        "accumulate": partial(by_sums, further=further),
+        "learning_rates": learning_rates(settings, models),
+        "retrieve": find if config.index.engine == "fused" else None,
+    }
 
 
 def learning_rates(settings: RealmConfig, models: Models) -> dict[str, float]:

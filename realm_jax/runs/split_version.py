@@ -5,11 +5,13 @@ stage needs another process's devices: a refresh exchanges nothing that training
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 
+from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.hosts.layout import own_copy
 from realm_jax.hosts.meeting import Meeting, is_first
@@ -21,7 +23,8 @@ from realm_jax.index.protocol import Index, Storage
 from realm_jax.index.split import PROCESSES, ShareOfBlocks, SplitIndex, found_here, merged_recall, shares_of
 from realm_jax.index.store import map_embeddings
 from realm_jax.mesh import split_over_all
-from realm_jax.runs.live_index import EmbedBlocks, IndexVersion
+from realm_jax.models.build import Models
+from realm_jax.runs.live_index import EmbedBlocks, IndexVersion, block_embedder
 from realm_jax.types import Params
 
 
@@ -101,3 +104,22 @@ def build_split_version(
     meeting.each(lambda: publish_parts(root, shares, manifest) if is_first() else None)
     embeddings = map_embeddings(root, manifest)
     return IndexVersion(version, SplitIndex(own, share, len(corpus)), embeddings)
+
+
+def split_builder(
+    config: Config, *, models: Models, corpus: Corpus, root: Path, storage: Storage, meeting: Meeting
+) -> Callable[..., IndexVersion]:
+    """Bind `build_split_version` to what a config says."""
+    return partial(
+        build_split_version,
+        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=storage.mesh),
+        corpus=corpus,
+        root=root,
+        engine=config.index.engine,
+        batch_size=config.index.embed_batch_size // jax.process_count(),
+        recall_k=config.index.recall_k,
+        recall_floor=config.index.recall_floor,
+        recall_sample=config.index.recall_sample,
+        storage=storage,
+        meeting=meeting,
+    )

@@ -1,7 +1,7 @@
 """From a loss to a compiled step: microbatches, and where its arrays lie."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -10,11 +10,31 @@ from jax.sharding import Mesh
 
 from realm_jax.hosts.meeting import start_together
 from realm_jax.hosts.rows import place_rows
-from realm_jax.mesh import split_rows, whole
+from realm_jax.mesh import split_over_all, split_rows, whole
 from realm_jax.train.accumulate import Accumulate, by_sums
 from realm_jax.train.sharding import gather, state_shardings
 from realm_jax.train.state import Metrics, TrainState, apply_gradients, picked, renewed, step_key, update
 from realm_jax.types import Array, Params
+
+
+@dataclass(frozen=True)
+class Step:
+    """A compiled step: `step(state, *inputs) -> (state, metrics)`.
+
+    Attributes:
+      program: the compiled function of (state, inputs).
+      start: starts it; on a mesh in the order of all programs.
+    """
+
+    program: Any
+    start: Callable[[TrainState, tuple], tuple[TrainState, Metrics]]
+
+    def __call__(self, state: TrainState, *inputs: Any) -> tuple[TrainState, Metrics]:
+        return self.start(state, inputs)
+
+    def lower(self, state: Any, *inputs: Any) -> Any:
+        """Lower the very program that is run, from arrays or their shapes."""
+        return self.program.lower(state, inputs)
 
 
 def make_step(
@@ -25,9 +45,10 @@ def make_step(
     dropout: bool,
     microbatches: int = 1,
     accumulate: Accumulate = by_sums,
+    retrieve: Callable[..., tuple] | None = None,
     mesh: Mesh | None = None,
     state: TrainState | None = None,
-) -> Callable[..., tuple[TrainState, Metrics]]:
+) -> Step:
     """Compile a loss into a step.
 
     Args:
@@ -37,20 +58,24 @@ def make_step(
       dropout: False passes no key.
       microbatches: parts of a batch that are in memory one after the other.
       accumulate: how their gradients become that of the batch.
+      retrieve: finds the inputs of the loss inside the step, for the whole batch: `(params, store, batch)` to
+        them. The step's inputs are then a store and a batch. None: they are those of the loss.
       mesh: the devices; None is the default device.
       state: with a mesh, a state or its shapes: what is laid out.
 
     Returns:
       `step(state, *inputs) -> (state, metrics)`; the state's buffers are donated. On a mesh the state lies as
-      `state_shardings` says, and axis 0 of all inputs is split over the devices of the batch; of several
-      processes each gives its own rows.
+      `state_shardings` says, axis 0 of all inputs is split over the devices of the batch, and that of a
+      store's arrays over all devices; of several processes each gives its own rows.
     """
 
-    def step(state: TrainState, *inputs: Any) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, inputs: tuple) -> tuple[TrainState, Metrics]:
         def complete(parts: Params) -> Params:
             params = renewed(state.params, parts)
             return params if mesh is None else gather(params, mesh=mesh)
 
+        if retrieve is not None:
+            inputs = retrieve(complete({}), *inputs)
         if microbatches == 1:
 
             def loss_fn(params: Params, key: Array) -> tuple[Array, Metrics]:
@@ -69,13 +94,14 @@ def make_step(
         return apply_gradients(state, gradients, metrics, optimizer=optimizer)
 
     if mesh is None:
-        return partial(jax.jit, donate_argnums=0)(step)
-    placed = state_shardings(mesh, state)
+        program = jax.jit(step, donate_argnums=0)
+        return Step(program, program)
+    placed, rows = state_shardings(mesh, state), split_rows(mesh)
     program = jax.jit(
-        lambda state, inputs: step(state, *inputs),
-        in_shardings=(placed, split_rows(mesh)),
+        step,
+        in_shardings=(placed, rows if retrieve is None else (split_over_all(mesh), rows)),
         out_shardings=(placed, whole(mesh)),
         donate_argnums=0,
     )
     start = start_together(program, "step")
-    return lambda state, *inputs: start(state, place_rows(inputs, mesh))
+    return Step(program, lambda state, inputs: start(state, place_rows(inputs, mesh)))

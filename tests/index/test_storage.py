@@ -58,7 +58,7 @@ def test_fewer_rows_than_devices(mesh):
 def test_every_device_holds_its_share_alone():
     mesh = mesh_of((2, 2, 2))
     index = ExactIndex(clustered(1600, dimension=8), Storage(mesh, "int8"))
-    for leaf in jax.tree.leaves(index._kept):
+    for leaf in jax.tree.leaves(index.rows):
         assert {shard.data.shape[0] for shard in leaf.addressable_shards} == {200}
 
 
@@ -76,7 +76,7 @@ def as_kept(queries, embeddings, dtype):
 def test_rows_in_fewer_bits_score_as_their_rounded_values(dtype, sizes):
     embeddings, queries = clustered(701, dimension=16), clustered(5, dimension=16, seed=1)
     index = ExactIndex(embeddings, Storage(mesh_of(sizes) if sizes else None, dtype))
-    assert index._kept.values.dtype == dtype
+    assert index.rows.values.dtype == dtype
     found = index.search(queries, 9)
     scores, _ = brute_force(*as_kept(queries, embeddings, dtype), 9)
     np.testing.assert_allclose(found.scores, scores, rtol=1e-4, atol=1e-4)
@@ -113,7 +113,7 @@ def test_what_is_saved_is_kept_the_same_way_when_loaded(engine, tmp_path):
 
 def test_the_approximate_engine_asks_the_accelerator_for_its_partial_reduction():
     """And says how many rows there are in all, of which a block is a part."""
-    rows = ApproxIndex(clustered(200, dimension=8))._kept
+    rows = ApproxIndex(clustered(200, dimension=8)).rows
     options = {"k": 4, "rows_per_block": rows.values.shape[0]}
     arguments = (np.zeros((2, 8), np.float32), rows, np.int32(200))
     program = str(top_k_rows.trace(*arguments, recall=0.98, **options).jaxpr)

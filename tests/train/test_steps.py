@@ -87,9 +87,9 @@ def test_a_second_step_compiles_nothing_and_the_state_is_reused(cases, name):
     first = case.start()
     second, metrics = case.step(first, *case.inputs)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first.params[case.trained[0]]))
-    compiled = case.step._cache_size()
+    compiled = case.step.program._cache_size()
     third, _ = case.step(second, *case.other_inputs)
-    assert case.step._cache_size() == compiled and int(third.step) == 2
+    assert case.step.program._cache_size() == compiled and int(third.step) == 2
     assert all(np.isfinite(value) and count >= 0 for value, count in metrics.values())
     assert {"loss", "gradient_norm", "parameter_norm", "update_norm"} <= set(metrics)
 

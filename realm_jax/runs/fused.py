@@ -1,0 +1,61 @@
+"""A phase that finds its candidates inside the compiled step (`train/fused.py`)."""
+
+from dataclasses import fields
+from typing import cast
+
+import jax
+
+from realm_jax.config import RealmConfig
+from realm_jax.errors import ConfigError
+from realm_jax.index.exact import ExactIndex
+from realm_jax.runs.live_index import LiveIndex
+from realm_jax.train.fused import FusedStore
+from realm_jax.types import Array, MaskedBatch, Params, StoredBlocks
+
+# Settings for which the host reads the candidates' tokens, or replaces them.
+ON_THE_HOST = ("swap_probability", "evidence_pool", "window_steps", "oversample", "span_weight")
+
+
+class FusedInputs:
+    """Hand a batch to the step with the index in use and the tokens of all blocks.
+
+    Args:
+      blocks: from `keep_blocks`.
+      live: the index in use; a new version is handed to the next step.
+    """
+
+    def __init__(self, blocks: StoredBlocks, live: LiveIndex):
+        self._blocks, self._live = blocks, live
+
+    def begin(self, params: Params, batch: MaskedBatch) -> None:
+        """Start nothing: the step embeds the texts."""
+        del params, batch
+
+    def finish(self, step: int, batch: MaskedBatch, begun: Array | None) -> tuple[FusedStore, MaskedBatch]:
+        """Return what is searched, and the batch."""
+        del step, begun
+        index = cast(ExactIndex, self._live.current.index)
+        return FusedStore(index=index.rows, blocks=self._blocks), batch
+
+
+def check_fused(settings: RealmConfig, *, phase_name: str) -> None:
+    """Refuse what is done to candidates on the host, where a fused step never has them.
+
+    Raises:
+      ConfigError: names the settings; or there are several processes, each with a part of the index.
+    """
+    if jax.process_count() > 1:
+        raise ConfigError(
+            "index.engine fused is of runs of one process",
+            got=f"{jax.process_count()} processes",
+            remedy="Use --index.engine exact.",
+        )
+    off = {field.name: field.default for field in fields(RealmConfig) if field.name in ON_THE_HOST}
+    asked = {name: getattr(settings, name) for name in off if getattr(settings, name) != off[name]}
+    if asked:
+        unset = ", ".join(f"{phase_name}.{name} {off[name]}" for name in asked)
+        raise ConfigError(
+            "with index.engine fused the host never sees the candidates",
+            got=", ".join(f"{phase_name}.{name} {value}" for name, value in asked.items()),
+            remedy=f"Train this phase with --index.engine exact, or with {unset}.",
+        )
