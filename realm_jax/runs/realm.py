@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from realm_jax.config import Config, RealmConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.streams import masked_stream
-from realm_jax.hosts.rows import BatchShare
+from realm_jax.hosts.rows import EVERY_ROW, BatchShare
 from realm_jax.index.stored_blocks import keep_blocks
 from realm_jax.models.build import Models
 from realm_jax.models.reader import SPAN_SCORER
@@ -71,7 +71,7 @@ class RealmInputs:
         candidates: int,
         max_masks: int,
         seed: int,
-        share: BatchShare,
+        share: BatchShare = EVERY_ROW,
     ):
         self._share = share
         self._embed, self._search, self._live, self._settings = embed, search, live, settings

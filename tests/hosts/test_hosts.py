@@ -65,12 +65,16 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Config]:
 
 @pytest.fixture(scope="module")
 def alone(configs, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs of one process, with eight devices."""
+    """The runs of one process: fine-tuning, whose few questions with an answer weigh much, on four devices
+    as that of two processes, the others on eight."""
     folder = tmp_path_factory.mktemp("alone")
     with quick_compilation():
         for phase, run in RUN.items():
             before = folder / "realm" if phase == "qa" else None
-            run(configs[phase], folder / phase, start_from=before, stop_at=STOPS[phase])
+            config = configs[phase]
+            if phase == "qa":
+                config = dataclasses.replace(config, mesh=MeshConfig(data=4))
+            run(config, folder / phase, start_from=before, stop_at=STOPS[phase])
     return folder
 
 
