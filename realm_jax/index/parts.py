@@ -54,16 +54,16 @@ def read_rows(root: Path, version: int, shares: Sequence[RowShare], numbers: np.
 def publish_parts(root: Path, shares: Sequence[RowShare], manifest: IndexManifest) -> None:
     """Put the parts together and publish them; one process does it, when all parts are written."""
     aside = _aside(root, manifest.version)
-    whole = np.lib.format.open_memmap(
-        aside / EMBEDDINGS, mode="w+", dtype=np.float32, shape=(manifest.count, manifest.dimension)
-    )
-    for process, share in enumerate(shares):
-        for start in range(share.first, share.stop, ROWS_AT_ONCE):
-            stop = min(start + ROWS_AT_ONCE, share.stop)
-            part = _mapped(root, manifest.version, process)
-            whole[start:stop] = part[start - share.first : stop - share.first]
-    whole.flush()
-    del whole
+    header = {"descr": "<f4", "fortran_order": False, "shape": (manifest.count, manifest.dimension)}
+    with (aside / EMBEDDINGS).open(
+        "wb"
+    ) as out:  # from its beginning to its end, as a mounted bucket wants it
+        np.lib.format.write_array_header_1_0(out, header)
+        for process, share in enumerate(shares):
+            if share.stop > share.first:
+                part = _mapped(root, manifest.version, process)
+                for start in range(0, len(part), ROWS_AT_ONCE):
+                    out.write(part[start : start + ROWS_AT_ONCE].astype("<f4").tobytes())
     for path in aside.glob("part-*.npy"):
         path.unlink()
     (aside / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
