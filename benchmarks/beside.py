@@ -101,11 +101,11 @@ def main(arguments: list[str] | None = None) -> None:
             start = partial(Side, threads=args.threads, environment=STEADY_MEMORY)
             ours = sides.enter_context(start("benchmarks.ours", python=sys.executable))
             said = ours.prepare(task, **mine)
-            runs: dict[str, Callable[[], Took]] = {"ours": lambda ours=ours, task=task: ours.run(task)}
+            runs: dict[str, Callable[[], Took]] = {"ours": partial(ours.run, task)}
             if args.peer:
                 port = sides.enter_context(start("benchmarks.port", python=args.peer))
                 print(f"{name}: ours {said}, theirs {port.prepare(task, **other)}", flush=True)
-                runs["theirs"] = lambda port=port, task=task: port.run(task)
+                runs["theirs"] = partial(port.run, task)
             took = take_turns(runs, repeats=args.repeats)
         if args.peer:
             print(report(name, took["ours"], took["theirs"], asked=asked), flush=True)

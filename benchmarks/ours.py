@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from benchmarks.sizes import CLS, READ, SEP, Size, StepTokens, block_embeddings, some_blocks, step_tokens
-from benchmarks.turns import serve
+from benchmarks.turns import Tasks, serve
 from realm_jax.config import BertConfig, Config, IndexConfig, ModelConfig, QaConfig, ShapeConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.embed import embed_blocks
@@ -197,7 +197,7 @@ def answering(size: dict[str, Any], *, corpus: str, questions: list[str], batch:
     return answer, {"questions": len(questions)}
 
 
-TASKS = {
+TASKS: Tasks = {
     "pretraining": pretraining,
     "embedding": embedding,
     "corpus_embedding": corpus_embedding,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.sizes import CLS, READ, SEP, RawCorpus, Size, block_embeddings, some_blocks, step_tokens
-from benchmarks.turns import serve
+from benchmarks.turns import Tasks, serve
 
 Made = tuple[Callable[[], None], dict[str, Any]]
 
@@ -198,7 +198,7 @@ def answering(size: dict[str, Any], *, corpus: str, questions: list[str]) -> Mad
     return run, {"questions": len(questions)}
 
 
-TASKS = {
+TASKS: Tasks = {
     "pretraining": pretraining,
     "embedding": embedding,
     "corpus_embedding": corpus_embedding,

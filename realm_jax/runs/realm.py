@@ -14,6 +14,7 @@ from realm_jax.config import Config, RealmConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.streams import masked_stream
 from realm_jax.hosts.rows import EVERY_ROW, BatchShare
+from realm_jax.index.protocol import Storage
 from realm_jax.index.stored_blocks import keep_blocks
 from realm_jax.models.build import Models
 from realm_jax.models.reader import SPAN_SCORER
@@ -205,7 +206,8 @@ def run_realm(
     )
     inputs: StepInputs
     if fused:
-        inputs = FusedInputs(keep_blocks(corpus, mesh=mesh), live)
+        storage = Storage(mesh, config.index.storage)
+        inputs = FusedInputs(keep_blocks(corpus, mesh=mesh), live, storage=storage)
     else:
         inputs = RealmInputs(
             embed_queries,
