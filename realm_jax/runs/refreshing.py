@@ -19,6 +19,7 @@ from realm_jax.index.protocol import Storage
 from realm_jax.index.store import prune
 from realm_jax.mesh import row_mesh, whole
 from realm_jax.models.build import Models
+from realm_jax.progress import SilentReporter, reporter
 from realm_jax.refresh.refresher import Refresher, Snapshot, copy_of
 from realm_jax.refresh.staleness import embedding_drift, top_k_overlap
 from realm_jax.refresh.workers import WORKERS
@@ -176,7 +177,11 @@ def open_live_index(
         if is_first():
             prune(root, keep=set())
         # By all devices: nothing trains yet.
-        live = LiveIndex(build(copy(block_params), 0, lambda: False))
+        blocks = -(-len(corpus) // jax.process_count())
+        name = f"{phase_name}: embed {corpus.path}"
+        shown = reporter(name, blocks, unit="blocks") if is_first() else SilentReporter()
+        with shown as progress:
+            live = LiveIndex(build(copy(block_params), 0, lambda: False, progress=progress.update))
     else:
         check_same_run(record, name=phase_name, config=config)
         version = load_version(

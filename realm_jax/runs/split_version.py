@@ -43,6 +43,7 @@ def build_split_version(
     recall_sample: int,
     storage: Storage,
     meeting: Meeting,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> IndexVersion:
     """Embed all blocks, build the engines, measure their recall together, publish.
 
@@ -54,6 +55,7 @@ def build_split_version(
       batch_size: blocks a call of this process's embedder.
       storage: on the devices of this process, as is `embed`.
       meeting: of the processes.
+      progress: told how many blocks of its share this process has embedded.
 
     Raises:
       RecallError: the engines find too little.
@@ -80,6 +82,7 @@ def build_split_version(
             blocks,
             batch_size=batch_size,
             should_stop=should_stop,
+            progress=progress,
         )
         write_part(root, version, jax.process_index(), rows)
         own = ENGINES[engine].build(rows, storage)
