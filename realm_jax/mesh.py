@@ -45,6 +45,12 @@ def make_mesh(
             got=f"{data or 'all'} x {fsdp} x {tensor} for {len(available)} devices",
             remedy="Choose sizes whose product is the number of devices; mesh.data 0 takes what is left.",
         )
+    if len({device.process_index for device in available}) > 1 and wanted != len(available):
+        raise ConfigError(
+            "the mesh of several processes takes all their devices",
+            got=f"{wanted} of {len(available)} devices of {jax.process_count()} processes",
+            remedy="Set mesh.data to 0, or start fewer processes.",
+        )
     if wanted == 1:
         return None
     # Auto: the compiler propagates shardings from the arguments; the axes are typed so explicitly.
