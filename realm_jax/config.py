@@ -53,9 +53,11 @@ class BertConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Embedder, knowledge-augmented encoder and reader; all three are BERTs of one size."""
+    """Embedder, knowledge-augmented encoder and reader: BERTs of one size, or the embedder of its own."""
 
-    bert: BertConfig = field(default_factory=BertConfig)
+    bert: BertConfig = field(default_factory=BertConfig)  # of all three
+    # of the embedder, which may be smaller; hidden size 0: `bert`
+    embedder_bert: BertConfig = field(default_factory=lambda: BertConfig(hidden_size=0))
     vocab_size: int = 0  # wordpieces; 0: that of the corpus
     embedding_size: int = 128  # dimension of the index
     two_towers: bool = False  # separate embedders for queries and blocks
@@ -65,6 +67,11 @@ class ModelConfig:
     pooling: Literal["pooler", "cls", "mean"] = "pooler"  # what the embedder makes of a row's states
     normalize: bool = False  # scale embeddings to length 1
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
+
+    @property
+    def retriever_bert(self) -> BertConfig:
+        """The embedder's BERT."""
+        return self.embedder_bert if self.embedder_bert.hidden_size else self.bert
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class Ict:
     experiment: OptionalPath = None
     # folder of a run, or of an import, to take parameters from (default: fresh ones)
     start_from: OptionalPath = None
+    # folder of a run, or of an import, to take encoder and reader from instead
+    encoder_from: OptionalPath = None
     # stop when this many steps are done, schedule unchanged; resume later (default: run to the end)
     stop_after: OptionalInt = None
     trace_steps: int = 0  # record this many steps with the profiler, in WORKDIR/trace
@@ -217,11 +219,13 @@ def changes(value: Any, default: Any, *, where: str = "") -> list[tuple[str, Any
 
 
 def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) -> None:
-    if options.start_from is not None and options.config.corpus:
+    before = [folder for folder in (options.start_from, options.encoder_from) if folder is not None]
+    if before and options.config.corpus:
         from realm_jax.data.corpus import Corpus
         from realm_jax.runs.setup import check_run_vocabulary
 
-        check_run_vocabulary(options.start_from, Corpus.open(options.config.corpus))
+        for folder in before:
+            check_run_vocabulary(folder, Corpus.open(options.config.corpus))
     print(f"{options.workdir}: values that differ from the defaults (all of them: {CONFIG_FILE})")
     for name, value in changes(options.config, Config()):
         print(f"  {name} = {json.dumps(value)}")
@@ -229,6 +233,7 @@ def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) ->
         options.config,
         options.workdir,
         start_from=options.start_from,
+        encoder_from=options.encoder_from,
         stop_at=options.stop_after,
         trace_steps=options.trace_steps,
         **settings,

@@ -96,11 +96,12 @@ def build_models(
     max_span_width: int,
     pooling: str = "pooler",
     normalize: bool = False,
+    embedder_bert: Bert | None = None,
 ) -> Models:
-    """Build the three models around BERTs of one size.
+    """Build the three models around BERTs.
 
     Args:
-      bert: the encoder; each model gets parameters of its own for it.
+      bert: of encoder and reader; each model gets parameters of its own for it.
       embedding_size: D; None or 0 leaves the projection out.
       two_towers: separate embedders for queries and blocks.
       span_hidden_size: hidden width of the span scorer.
@@ -108,9 +109,12 @@ def build_models(
       max_span_width: widest answer, tokens.
       pooling: what the embedder makes of a row's states: `pooler`, `cls` or `mean`.
       normalize: scale embeddings to length 1.
+      embedder_bert: of the embedder; None is one of the same size.
     """
     return Models(
-        embedder=Embedder(bert=bert, embedding_size=embedding_size, pooling=pooling, normalize=normalize),
+        embedder=Embedder(
+            bert=embedder_bert or bert, embedding_size=embedding_size, pooling=pooling, normalize=normalize
+        ),
         encoder=KnowledgeEncoder(bert=bert),
         reader=Reader(
             bert=bert,

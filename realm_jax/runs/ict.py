@@ -18,6 +18,7 @@ def run_ict(
     workdir: Path,
     *,
     start_from: Path | None = None,
+    encoder_from: Path | None = None,
     stop_at: int | None = None,
     trace_steps: int = 0,
 ) -> dict[str, float]:
@@ -27,6 +28,7 @@ def run_ict(
       config: the experiment; `config.ict` is the phase.
       workdir: folder of the run; resumed if it holds a checkpoint.
       start_from: run folder to take parameters from; None starts from fresh ones.
+      encoder_from: run folder to take encoder and reader from instead.
       stop_at: stop after this step.
       trace_steps: steps recorded by the profiler.
 
@@ -58,7 +60,9 @@ def run_ict(
         ),
         inputs=lambda step, params, batch: (batch,),
     )
-    params = initial_params(models, seed=config.seed, start_from=start_from, mesh=mesh)
+    params = initial_params(
+        models, seed=config.seed, start_from=start_from, encoder_from=encoder_from, mesh=mesh
+    )
     return run_phase(
         phase, params, config=config, workdir=workdir, stop_at=stop_at, mesh=mesh, trace_steps=trace_steps
     )

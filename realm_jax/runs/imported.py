@@ -14,11 +14,12 @@ from realm_jax.config import Config, IndexConfig, ModelConfig, QaConfig, ShapeCo
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.models.export import export_pretrained, source_for
+from realm_jax.models.layout import architecture as public_class
 from realm_jax.models.pretrained import VOCABULARY, Pretrained
 from realm_jax.models.sidecar import LAYOUT, load_sidecar, save_sidecar
 from realm_jax.models.warm_start import warm_start
 from realm_jax.runs.live_index import INDEX_FOLDER, publish_version
-from realm_jax.runs.setup import check_run_vocabulary, models_of, resolve, save_config
+from realm_jax.runs.setup import READERS, check_run_vocabulary, models_of, resolve, save_config
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.state import create_state
 from realm_jax.types import Params
@@ -154,9 +155,11 @@ def export_run(
 
     Raises:
       CheckpointError: no architecture is given and the run was not imported; see `export_pretrained` too.
+      ConfigError: the class holds parts whose BERTs are of two sizes.
     """
     model = to_dict(config.model)
     del model["dtype"]
+    embedder_bert = model.pop("embedder_bert")
     if architecture is None:
         if not (sidecar / LAYOUT).is_file():
             raise CheckpointError(
@@ -165,8 +168,19 @@ def export_run(
                 remedy="Name one, such as --architecture RealmScorer.",
             )
         source, unread = load_sidecar(sidecar)
+        parts = set(source.places)
     else:
-        source, unread = source_for(architecture, model), {}
+        parts, unread = set(public_class(architecture, model).places), {}
+    if embedder_bert["hidden_size"] and not parts <= set(READERS):
+        if parts & set(READERS):
+            raise ConfigError(
+                "a public class holds BERTs of one size",
+                got=f"model.embedder_bert of its own, for a class with {', '.join(sorted(parts))}",
+                remedy="Export the embedder alone, with --architecture RealmEmbedder or RealmScorer.",
+            )
+        model["bert"] = embedder_bert
+    if architecture is not None:
+        source = source_for(architecture, model)
     if block_embeddings is not None:
         unread = {**unread, BLOCK_EMBEDDINGS: np.asarray(block_embeddings, np.float32)}
     export_pretrained(params, model, out, source=source, unread=unread, vocabulary=vocabulary)

@@ -176,7 +176,7 @@ def make_phase_step(
         loss,
         optimizer=optimizer,
         trained=trained,
-        dropout=config.model.bert.dropout > 0,
+        dropout=max(config.model.bert.dropout, config.model.retriever_bert.dropout) > 0,
         microbatches=settings.microbatches,
         accumulate=accumulate,
         retrieve=retrieve,

@@ -40,6 +40,7 @@ def run_qa(
     workdir: Path,
     *,
     start_from: Path | None = None,
+    encoder_from: Path | None = None,
     stop_at: int | None = None,
     trace_steps: int = 0,
 ) -> dict[str, float]:
@@ -47,12 +48,13 @@ def run_qa(
 
     The embedder is split in two towers, so that the query side can move while the block embeddings stay; with
     `qa.end_to_end` both move and the index is refreshed, with BM25 neither. The reader starts from the
-    knowledge-augmented encoder, unless `start_from` was fine-tuned already.
+    knowledge-augmented encoder, unless the run they come from was fine-tuned already.
 
     Args:
       config: the experiment; `config.qa` is the phase.
       workdir: folder of the run; resumed if it holds a checkpoint.
       start_from: run folder to take parameters from; None starts from fresh ones.
+      encoder_from: run folder to take encoder and reader from instead.
       stop_at: stop after this step.
       trace_steps: steps recorded by the profiler.
 
@@ -65,8 +67,11 @@ def run_qa(
     config = resolve(replace(config, model=replace(config.model, two_towers=True)), corpus)
     questions = Questions.load(config.train_questions)
     mesh, models = mesh_of(config, "qa"), models_of(config, rematerialisation=config.qa.rematerialisation)
-    params = initial_params(models, seed=config.seed, start_from=start_from, mesh=mesh)
-    if start_from is None or Checkpoints(start_from).record()["phase"] != "qa":
+    params = initial_params(
+        models, seed=config.seed, start_from=start_from, encoder_from=encoder_from, mesh=mesh
+    )
+    reader_from = encoder_from or start_from
+    if reader_from is None or Checkpoints(reader_from).record()["phase"] != "qa":
         reader = {**params["reader"], "bert": jax.tree.map(jnp.copy, params["encoder"]["bert"])}
         params = {**params, "reader": reader}
     settings = config.qa

@@ -32,7 +32,7 @@ from realm_jax.runs.reading import (
     rows_with_evidence,
 )
 from realm_jax.runs.refreshing import RefreshHook, open_live_index
-from realm_jax.runs.setup import check_vocabulary, initial_params, mesh_of, models_of, resolve
+from realm_jax.runs.setup import check_one_size, check_vocabulary, initial_params, mesh_of, models_of, resolve
 from realm_jax.runs.speed import Spent, step_flops
 from realm_jax.text.swap import swap_facts
 from realm_jax.train.accumulate import by_sums
@@ -119,6 +119,7 @@ def run_realm(
     *,
     phase_name: str = "realm",
     start_from: Path | None = None,
+    encoder_from: Path | None = None,
     stop_at: int | None = None,
     trace_steps: int = 0,
 ) -> dict[str, float]:
@@ -129,6 +130,7 @@ def run_realm(
       workdir: folder of the run; resumed if it holds a checkpoint.
       phase_name: `realm` or `read`.
       start_from: run folder to take parameters from; None starts from fresh ones.
+      encoder_from: run folder to take encoder and reader from instead.
       stop_at: stop after this step.
       trace_steps: steps recorded by the profiler.
 
@@ -147,8 +149,11 @@ def run_realm(
     config = resolve(config, corpus)
     mesh = mesh_of(config, phase_name)
     models = models_of(config, rematerialisation=settings.rematerialisation)
-    params = initial_params(models, seed=config.seed, start_from=start_from, mesh=mesh)
+    params = initial_params(
+        models, seed=config.seed, start_from=start_from, encoder_from=encoder_from, mesh=mesh
+    )
     if settings.encoder_from_embedder:
+        check_one_size(config, encoder_from)
         bert = jax.tree.map(jnp.copy, params[models.query_tower]["bert"])
         params = {**params, "encoder": {**params["encoder"], "bert": bert}}
     candidates = candidates_read(config, settings)

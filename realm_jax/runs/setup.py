@@ -23,6 +23,7 @@ from realm_jax.train.sharding import make_sharded, param_shardings
 from realm_jax.types import Params
 
 CONFIG_FILE = "config.json"
+READERS = ("encoder", "reader")  # the parts that read; the others retrieve
 
 
 def resolve(config: Config, corpus: Corpus) -> Config:
@@ -45,13 +46,18 @@ def resolve(config: Config, corpus: Corpus) -> Config:
             got=f"{config.model.vocab_size} for a corpus with {vocab_size} wordpieces",
             remedy="Leave it at 0, or prepare the corpus with the model's vocabulary.",
         )
-    longest = max(config.shapes.query_length, config.shapes.block_length, config.shapes.joint_length)
-    if longest > config.model.bert.max_positions:
-        raise ConfigError(
-            "model.bert.max_positions must cover the longest row",
-            got=f"{config.model.bert.max_positions} positions for {longest} tokens",
-            remedy="Shorten shapes.*_length or raise model.bert.max_positions.",
-        )
+    shapes, model = config.shapes, config.model
+    embedded = max(shapes.query_length, shapes.block_length)
+    for name, bert, longest in (
+        ("bert", model.bert, max(shapes.query_length, shapes.joint_length)),
+        (_retriever_name(config), model.retriever_bert, embedded),
+    ):
+        if longest > bert.max_positions:
+            raise ConfigError(
+                f"model.{name}.max_positions must cover the longest row",
+                got=f"{bert.max_positions} positions for {longest} tokens",
+                remedy=f"Shorten shapes.*_length or raise model.{name}.max_positions.",
+            )
     return dataclasses.replace(config, model=dataclasses.replace(config.model, vocab_size=vocab_size))
 
 
@@ -69,6 +75,21 @@ def check_vocabulary(text: Corpus, corpus: Corpus) -> None:
         )
 
 
+def check_one_size(config: Config, encoder_from: Path | None) -> None:
+    """Refuse to start the encoder from the embedder where it is of another size, or comes from elsewhere.
+
+    Raises:
+      ConfigError: it is.
+    """
+    model = config.model
+    if encoder_from is not None or model.retriever_bert != model.bert:
+        raise ConfigError(
+            "encoder_from_embedder needs an embedder whose BERT is model.bert, and no --encoder-from",
+            got=f"--encoder-from {encoder_from}" if encoder_from else "model.embedder_bert of its own",
+            remedy="Set encoder_from_embedder to false.",
+        )
+
+
 def mesh_of(config: Config, phase: str) -> Mesh | None:
     """Lay out the devices of a run.
 
@@ -82,13 +103,14 @@ def mesh_of(config: Config, phase: str) -> Mesh | None:
     Raises:
       ConfigError: the sizes of the mesh do not fit the devices, the model, or a batch.
     """
-    heads, tensor = config.model.bert.num_heads, config.mesh.tensor
-    if heads % tensor:
-        raise ConfigError(
-            "mesh.tensor must divide model.bert.num_heads",
-            got=f"{tensor} for {heads} heads",
-            remedy="Choose a divisor, or split parameters with mesh.fsdp.",
-        )
+    tensor = config.mesh.tensor
+    for name, bert in (("bert", config.model.bert), (_retriever_name(config), config.model.retriever_bert)):
+        if bert.num_heads % tensor:
+            raise ConfigError(
+                f"mesh.tensor must divide model.{name}.num_heads",
+                got=f"{tensor} for {bert.num_heads} heads",
+                remedy="Choose a divisor, or split parameters with mesh.fsdp.",
+            )
     mesh = make_mesh(**dataclasses.asdict(config.mesh))
     settings = getattr(config, phase)
     name = f"{phase}.batch_size" + (f" / {phase}.microbatches" if settings.microbatches > 1 else "")
@@ -121,14 +143,18 @@ def check_run_vocabulary(folder: Path, corpus: Corpus) -> None:
 def models_of(config: Config, *, rematerialisation: str = "none") -> Models:
     """Build the models of a resolved config; for training, with the phase's `rematerialisation`."""
     part = config.model
-    bert = Bert(
-        vocab_size=part.vocab_size,
-        dtype=jnp.dtype(part.dtype),
-        rematerialisation=rematerialisation,
-        **dataclasses.asdict(part.bert),
+    bert, embedder_bert = (
+        Bert(
+            vocab_size=part.vocab_size,
+            dtype=jnp.dtype(part.dtype),
+            rematerialisation=rematerialisation,
+            **dataclasses.asdict(size),
+        )
+        for size in (part.bert, part.retriever_bert)
     )
     return build_models(
         bert=bert,
+        embedder_bert=embedder_bert,
         embedding_size=part.embedding_size,
         two_towers=part.two_towers,
         span_hidden_size=part.span_hidden_size,
@@ -139,13 +165,21 @@ def models_of(config: Config, *, rematerialisation: str = "none") -> Models:
     )
 
 
-def initial_params(models: Models, *, seed: int, start_from: Path | None, mesh: Mesh | None = None) -> Params:
+def initial_params(
+    models: Models,
+    *,
+    seed: int,
+    start_from: Path | None,
+    encoder_from: Path | None = None,
+    mesh: Mesh | None = None,
+) -> Params:
     """Make the parameters a phase starts from.
 
     Args:
       models: the models.
       seed: of fresh parameters.
       start_from: run folder of the phase before; None starts from fresh parameters.
+      encoder_from: run folder that encoder and reader are taken from instead.
       mesh: where they go; None is the default device.
 
     Returns:
@@ -155,23 +189,47 @@ def initial_params(models: Models, *, seed: int, start_from: Path | None, mesh: 
       ConfigError: the parameters there are of another size.
     """
     key = jax.random.key(seed)
-    if start_from is None:
+    if start_from is None and encoder_from is None:
         return make_sharded(jax.jit(models.init), key, mesh=mesh)
     fresh = jax.eval_shape(models.init, key)
-    params = dict(Checkpoints(start_from).restore_params())
-    if models.two_towers and "embedder" in params:
-        shared = params.pop("embedder")
-        params |= {name: shared for name in TOWERS[True]}
-    found, wanted = (jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree) for tree in (params, fresh))
-    if found != wanted:
-        raise ConfigError(
-            f"the parameters in {start_from} must have the sizes of model.*",
-            got=_first_difference(found, wanted),
-            remedy=f"Take model.* from {start_from / CONFIG_FILE}.",
-        )
+    if start_from is None:
+        params = dict(jax.jit(models.init)(key))
+    else:
+        params = dict(Checkpoints(start_from).restore_params())
+        if models.two_towers and "embedder" in params:
+            shared = params.pop("embedder")
+            params |= {name: shared for name in TOWERS[True]}
+        if encoder_from is not None:  # what is replaced may be of any size
+            params = {name: part for name, part in params.items() if name not in READERS}
+            _check_sizes(params, {name: fresh[name] for name in fresh if name not in READERS}, start_from)
+        else:
+            _check_sizes(params, fresh, start_from)
+    if encoder_from is not None:
+        restored = Checkpoints(encoder_from).restore_params()
+        readers = {name: restored[name] for name in READERS}
+        _check_sizes(readers, {name: fresh[name] for name in READERS}, encoder_from)
+        params |= readers
     if mesh is not None:
         return jax.device_put(params, param_shardings(mesh, params))
     return jax.tree.map(jnp.asarray, params)
+
+
+def _check_sizes(params: Params, wanted: Params, folder: Path) -> None:
+    """Refuse parameters of a run that have other shapes or dtypes than wanted."""
+    found, expected = (
+        jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), dict(tree)) for tree in (params, wanted)
+    )
+    if found != expected:
+        raise ConfigError(
+            f"the parameters in {folder} must have the sizes of model.*",
+            got=_first_difference(found, expected),
+            remedy=f"Take model.* from {folder / CONFIG_FILE}.",
+        )
+
+
+def _retriever_name(config: Config) -> str:
+    """Name the part of `model` that the embedder's size stands in."""
+    return "embedder_bert" if config.model.embedder_bert.hidden_size else "bert"
 
 
 def save_config(config: Config, workdir: Path) -> None:

@@ -85,7 +85,7 @@ def test_fine_tuning_on_a_mesh_equals_that_on_one_device(config, tmp_path):
     for name in ("loss", "retrieved", "gradient_norm"):
         found, expected = (list(logged(tmp_path / run, name).values()) for run in ("split", "single"))
         np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-4, err_msg=name)
-    # A search runs beside a step, so whether it ends before or after a line is a race; the first line has one.
+    # A search ends before or after the line of the step it runs beside; the first line always has one.
     assert logged(tmp_path / "split", "search_seconds")[1] > 0
     assert all(seconds > 0 for seconds in logged(tmp_path / "split", "inputs_seconds").values())
 

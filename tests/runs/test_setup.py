@@ -5,12 +5,14 @@ import dataclasses
 import jax
 import pytest
 
-from realm_jax.config import ShapeConfig
+from realm_jax.config import MeshConfig, ShapeConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import prepare
 from realm_jax.errors import ConfigError
+from realm_jax.models.pretrained import import_pretrained
+from realm_jax.runs.imported import export_run
 from realm_jax.runs.realm import run_realm
-from realm_jax.runs.setup import check_vocabulary, initial_params, models_of, resolve
+from realm_jax.runs.setup import check_vocabulary, initial_params, mesh_of, models_of, resolve
 from realm_jax.train.checkpoint import Checkpoints
 from tests.runs.compare import same
 from tests.tiny_run import documents, write_jsonl
@@ -87,3 +89,60 @@ def test_parameters_of_another_size_are_refused_by_name(make_config, corpus, sta
     with pytest.raises(ConfigError, match=r"embedder\.projection.* there, .* here") as refused:
         initial_params(models_of(smaller), seed=0, start_from=start)
     assert str(start / "config.json") in str(refused.value)
+
+
+@pytest.fixture(scope="module")
+def own_sizes(make_config):
+    """A config whose embedder is narrower than encoder and reader."""
+    config = make_config()
+    small = dataclasses.replace(config.model.bert, hidden_size=8, num_heads=1, num_layers=1)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, embedder_bert=small))
+
+
+def test_an_embedder_of_its_own_size_reads_and_retrieves(own_sizes, corpus, start, tmp_path):
+    """Encoder and reader come from another run, whose embedder is of another size."""
+    last = run_realm(own_sizes, tmp_path / "realm", encoder_from=start, stop_at=1)
+    assert last["loss"] > 0
+    made, given = Checkpoints(tmp_path / "realm").restore_params(), Checkpoints(start).restore_params()
+    assert same(made["reader"], given["reader"])
+    models = models_of(resolve(own_sizes, corpus))
+    for options in ({"start_from": tmp_path / "realm"}, {"start_from": None}):
+        params = initial_params(models, seed=0, encoder_from=start, **options)
+        assert same(params["encoder"], given["encoder"])
+    widths = {leaf.shape[-1] for leaf in jax.tree.leaves(params["embedder"]["bert"])}
+    assert 8 in widths and own_sizes.model.bert.hidden_size not in widths
+
+
+def test_parts_of_other_sizes_are_refused(own_sizes, corpus, start):
+    models = models_of(resolve(own_sizes, corpus))
+    with pytest.raises(ConfigError, match="must have the sizes of model"):
+        initial_params(models, seed=0, start_from=start)
+    with pytest.raises(ConfigError, match="must have the sizes of model"):
+        initial_params(models, seed=0, start_from=start, encoder_from=start)
+
+
+def test_an_encoder_starts_from_an_embedder_of_its_size_only(own_sizes, make_config, start, tmp_path):
+    for config, encoder_from in ((own_sizes, None), (make_config(), start)):
+        realm = dataclasses.replace(config.realm, encoder_from_embedder=True)
+        with pytest.raises(ConfigError, match="encoder_from_embedder needs an embedder"):
+            run_realm(dataclasses.replace(config, realm=realm), tmp_path / "run", encoder_from=encoder_from)
+
+
+def test_an_embedder_of_its_own_size_has_its_own_rules(own_sizes, corpus):
+    short = dataclasses.replace(own_sizes.model.embedder_bert, max_positions=10)
+    config = dataclasses.replace(own_sizes, model=dataclasses.replace(own_sizes.model, embedder_bert=short))
+    with pytest.raises(ConfigError, match=r"model\.embedder_bert\.max_positions must cover"):
+        resolve(config, corpus)
+    with pytest.raises(ConfigError, match=r"must divide model\.embedder_bert\.num_heads"):
+        mesh_of(dataclasses.replace(own_sizes, mesh=MeshConfig(tensor=2)), "realm")
+
+
+def test_a_class_of_one_size_holds_no_two(own_sizes, corpus, start, tmp_path):
+    config = resolve(own_sizes, corpus)
+    params = initial_params(models_of(config), seed=0, start_from=None, encoder_from=start)
+    own = {"sidecar": tmp_path, "vocabulary": corpus.path / "vocab.txt", "block_embeddings": None}
+    with pytest.raises(ConfigError, match="BERTs of one size"):
+        export_run(params, config, tmp_path / "qa", architecture="RealmForOpenQA", **own)
+    for name, part in (("RealmEmbedder", "embedder"), ("RealmReader", "reader")):
+        export_run(params, config, tmp_path / name, architecture=name, **own)
+        assert same(import_pretrained(tmp_path / name).params[part], params[part])
