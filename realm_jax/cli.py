@@ -27,6 +27,9 @@ COMMANDS = {
     "read": Command("training", "read", "warm the encoder up: teach it to read blocks"),
     "pretrain": Command("training", "pretrain", "REALM pre-training with a live index"),
     "finetune": Command("training", "finetune", "fine-tune on questions with answers"),
+    "refresh": Command(
+        "refreshing", "refresh", "worker process: embed a training run's corpus again and again"
+    ),
     "embed": Command("using", "embed", "embed a corpus with a run's parameters: build its index"),
     "evaluate": Command("using", "evaluate", "exact match, recall@k, retrieval utility of a run"),
     "ask": Command("using", "ask", "answer questions and show where the answers came from"),

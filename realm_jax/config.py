@@ -259,7 +259,13 @@ class RefreshConfig:
     """When the index is embedded anew, by whom, and when it is adopted."""
 
     every: int = 500  # steps between snapshots; 0 never refreshes
-    worker: Literal["thread", "inline"] = "thread"  # thread: beside training; inline: training waits
+    # thread: beside training, on its devices; inline: training waits; submesh: on devices of its own;
+    # process: another process, here or elsewhere
+    worker: Literal["thread", "inline", "submesh", "process"] = "thread"
+    devices: int = 0  # submesh: so many of the last devices do not train but embed
+    exchange: str = ""  # process: folder or gs://... shared with a worker elsewhere; empty: one is started
+    silence_seconds: float = 120.0  # process: without a sign of life for so long, it counts as dead
+    rolling: int = 1  # parts of the blocks; each refresh embeds one, in turn, the others stay as they are
     adoption: Literal["when_ready", "at_lag"] = "when_ready"  # at_lag: reproducible bit for bit
     lag: int = 0  # steps from snapshot to adoption under at_lag
     retries: int = 2  # failed refreshes in a row that are tried again
@@ -271,6 +277,24 @@ class RefreshConfig:
             "refresh.lag must be between 1 and refresh.every under at_lag",
             got=f"lag {self.lag}, every {self.every}",
             remedy="Use when_ready, or set refresh.lag.",
+        )
+        require(
+            (self.devices >= 1) == (self.worker == "submesh") and self.devices >= 0,
+            "refresh.devices is the number of devices of refresh.worker submesh",
+            got=f"{self.devices} for {self.worker}",
+            remedy="Set both, or leave refresh.devices at 0.",
+        )
+        require(
+            not self.exchange or self.worker == "process",
+            "refresh.exchange is the folder of refresh.worker process",
+            got=f"{self.exchange} for {self.worker}",
+            remedy="Set both, or leave refresh.exchange empty.",
+        )
+        require(
+            self.rolling >= 1 and self.silence_seconds > 0,
+            "refresh.rolling is at least 1, refresh.silence_seconds more than 0",
+            got=f"{self.rolling} and {self.silence_seconds}",
+            remedy="A rolling of 1 embeds all blocks at once.",
         )
 
 

@@ -51,6 +51,11 @@ def make_mesh(
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=available[:wanted])
 
 
+def row_mesh(devices: Sequence[jax.Device]) -> Mesh:
+    """Lay devices out for work on rows alone, all of them on the axis `data`; a single one too."""
+    return jax.make_mesh((len(devices), 1, 1), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
 def batch_shards(mesh: Mesh | None) -> int:
     """Count the parts a batch is split into."""
     return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]

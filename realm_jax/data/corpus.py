@@ -133,6 +133,10 @@ class Corpus:
         """Return the tokens of each body, [SEP] included: int32 [N]."""
         return self.arrays["body_lengths"].astype(np.int32)
 
+    def token_counts(self) -> np.ndarray:
+        """Return the tokens of each block, title and body: int32 [N]."""
+        return self.lengths() + self.arrays["title_lengths"].astype(np.int32)
+
     @cached_property
     def duplicate_of(self) -> np.ndarray:
         """int32 [N]: the first block with the same title and body; a block's own id where it is the first."""

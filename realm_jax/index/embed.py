@@ -15,7 +15,7 @@ class BlockSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def lengths(self) -> np.ndarray: ...
+    def lengths(self) -> np.ndarray: ...  # tokens of each body
 
     def gather(self, block_ids: np.ndarray) -> Blocks: ...
 
@@ -25,30 +25,35 @@ def embed_blocks(
     corpus: BlockSource,
     *,
     batch_size: int,
+    block_ids: np.ndarray | None = None,
     length_multiple: int = 32,
     should_stop: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
-    """Embed every block; batches hold blocks of similar length, cut to a few widths.
+    """Embed blocks; batches hold blocks of similar length, cut to a few widths.
 
     Args:
       embed_fn: blocks `[batch_size, ...]` to `[batch_size, D]`.
       corpus: the blocks; at least one.
       batch_size: rows a call; the last batch is filled with null blocks.
+      block_ids: int `[N]`, which blocks; None: all of them, in order.
       length_multiple: body widths are rounded up to multiples of this, so that few programs compile.
       should_stop: asked before each batch.
       progress: told how many blocks are done.
 
     Returns:
-      float32 `[N, D]` in block order.
+      float32 `[N, D]`, a row a block in the order of `block_ids`.
 
     Raises:
       IndexFault: an embedding is not finite.
       RefreshError: it was asked to stop.
     """
-    order = np.argsort(corpus.lengths(), kind="stable")
     out = np.zeros((0, 0), np.float32)
-    waiting: tuple[np.ndarray, Any] | None = None  # computed by the device while the next batch is gathered
+    # Rows, blocks and embeddings of a batch that the device computes while the next one is gathered.
+    waiting: tuple[np.ndarray, np.ndarray, Any] | None = None
+    lengths = corpus.lengths()
+    block_ids = np.arange(len(lengths)) if block_ids is None else block_ids
+    order = np.argsort(lengths[block_ids], kind="stable")
     for start in range(0, len(order), batch_size):
         if should_stop():
             raise RefreshError(
@@ -56,13 +61,14 @@ def embed_blocks(
                 got=f"a request to stop after {start} of {len(order)} blocks",
                 remedy="It starts again when the run is resumed.",
             )
-        ids = order[start : start + batch_size]
+        rows = order[start : start + batch_size]
+        ids = block_ids[rows]
         result = embed_fn(_batch(corpus, ids, batch_size=batch_size, length_multiple=length_multiple))
         if waiting is None:
             out = np.zeros((len(order), result.shape[1]), np.float32)
         else:
             _store(out, *waiting)
-        waiting = ids, result
+        waiting = rows, ids, result
         progress(start)
     if waiting is not None:
         _store(out, *waiting)
@@ -80,13 +86,13 @@ def _batch(corpus: BlockSource, ids: np.ndarray, *, batch_size: int, length_mult
     return replace(blocks, body=Rows(ids=body.ids[:, :width], length=body.length))
 
 
-def _store(out: np.ndarray, ids: np.ndarray, result: Any) -> None:
-    rows = np.asarray(result, np.float32)[: len(ids)]
-    finite = np.isfinite(rows).all(axis=1)
+def _store(out: np.ndarray, rows: np.ndarray, ids: np.ndarray, result: Any) -> None:
+    embeddings = np.asarray(result, np.float32)[: len(ids)]
+    finite = np.isfinite(embeddings).all(axis=1)
     if not finite.all():
         raise IndexFault(
             "block embeddings are finite",
             got=f"NaN or infinity in {int((~finite).sum())} of a batch, block {ids[~finite][0]} first",
             remedy="The parameters have diverged: go back to an earlier checkpoint, lower the learning rate.",
         )
-    out[ids] = rows
+    out[rows] = embeddings

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ class IndexManifest:
     recall: float  # measured recall@recall_k against exact search
     recall_k: int
     recall_sample: int  # queries
+    # versions of equal parts of the blocks, in order, where it is a mixture; empty: all are of `version`
+    shards: list[int] = field(default_factory=list)
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -50,6 +52,8 @@ class IndexManifest:
             for name in ("version", "count", "dimension", "recall", "recall_k"):
                 if isinstance(value := values[name], bool) or not isinstance(value, int | float):
                     raise ValueError(f"{name} {value!r}")
+            if not all(isinstance(shard, int) for shard in manifest.shards):
+                raise ValueError(f"shards {manifest.shards!r}")
             return manifest
         except (ValueError, KeyError, TypeError) as error:
             raise IndexFault(

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,33 @@ _VERSION = re.compile(rf"(?:{re.escape(REPLACED)})?v(\d{{8,}})")
 
 
 def publish(root: Path, embeddings: np.ndarray, index: Index, manifest: IndexManifest) -> Path:
-    """Write a version; readers see all of it or nothing, whenever this is cut short.
+    """Write a version; see `place_version`.
 
     Args:
-      root: folder of the versions; made if missing. What an earlier crash left in it is deleted.
+      root: folder of the versions.
       embeddings: float32 `[N, D]`.
       index: built from them.
       manifest: written last.
+
+    Returns:
+      The folder of the version.
+    """
+
+    def write(folder: Path) -> None:
+        np.save(folder / EMBEDDINGS, np.asarray(embeddings, np.float32))
+        ENGINES[manifest.engine].save(index, folder)
+        (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+
+    return place_version(root, manifest.version, write)
+
+
+def place_version(root: Path, version: int, write: Callable[[Path], None]) -> Path:
+    """Put a version in its place; readers see all of it or nothing, whenever this is cut short.
+
+    Args:
+      root: folder of the versions; made if missing. What an earlier crash left in it is deleted.
+      version: training step of its parameters.
+      write: fills an empty folder with its files.
 
     Returns:
       The folder of the version. A version that is there already is replaced.
@@ -39,12 +60,10 @@ def publish(root: Path, embeddings: np.ndarray, index: Index, manifest: IndexMan
     root.mkdir(parents=True, exist_ok=True)
     _tidy(root)
     aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=root))
-    target = version_folder(root, manifest.version)
+    target = version_folder(root, version)
     old = _replaced(target)
     try:
-        np.save(aside / EMBEDDINGS, np.asarray(embeddings, np.float32))
-        ENGINES[manifest.engine].save(index, aside)
-        (aside / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+        write(aside)
         _flush(aside)
         if target.exists():  # stays readable under its other name until the new one is in place
             target.rename(old)

@@ -188,6 +188,8 @@ def find_version(run: LoadedRun) -> tuple[Path, int | None]:
 
     An index of exactly these parameters is best. The one the checkpoint was saved with comes next: it may be
     a little older, unless the phase leaves the block embedder alone. Any other would be of other parameters.
+    A rolling refresh leaves mixtures; a fresh index is none, and does not take the place of one in a run that
+    may go on.
 
     Returns:
       Folder of the versions and the version, or None where it has to be built there.
@@ -197,11 +199,14 @@ def find_version(run: LoadedRun) -> tuple[Path, int | None]:
     wanted = [run.step]
     if run.recorded_version is not None and (run.blocks_stay or not run.fresh_index):
         wanted.append(run.recorded_version)
-    for place in (root, foreign):
+    unmixed = run.folder / f"{INDEX_FOLDER}-unmixed"
+    for place in (unmixed, root, foreign):
         for version in wanted:
-            if version in versions(place) and _corpus_of(place, version) == run.corpus.content_hash:
+            if version in versions(place) and _fits(run, _manifest(place, version)):
                 return place, version
-    return (root if run.own_corpus else foreign), None
+    if not run.own_corpus:
+        return foreign, None
+    return (unmixed if run.step in versions(root) else root), None
 
 
 def build_index(run: LoadedRun, root: Path) -> IndexVersion:
@@ -225,9 +230,12 @@ def build_index(run: LoadedRun, root: Path) -> IndexVersion:
         )
 
 
-def _corpus_of(root: Path, version: int) -> str:
-    text = (version_folder(root, version) / MANIFEST).read_text(encoding="utf-8")
-    return IndexManifest.from_json(text).corpus_hash
+def _manifest(root: Path, version: int) -> IndexManifest:
+    return IndexManifest.from_json((version_folder(root, version) / MANIFEST).read_text(encoding="utf-8"))
+
+
+def _fits(run: LoadedRun, manifest: IndexManifest) -> bool:
+    return manifest.corpus_hash == run.corpus.content_hash and not (run.fresh_index and manifest.shards)
 
 
 def _read_spans(

@@ -64,6 +64,7 @@ class Refresher(Generic[Built]):
       lag: None adopts when ready; a number adopts exactly that many steps after the snapshot.
       retries: how often a failed refresh is repeated with the same snapshot. An index that was refused
         (too little recall, no finite embedding) is not: the same parameters give the same index.
+      on_close: lets go of what `build` uses; called when no build runs any more.
       clock: seconds now.
     """
 
@@ -75,10 +76,12 @@ class Refresher(Generic[Built]):
         every: int,
         lag: int | None = None,
         retries: int = 2,
+        on_close: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self._build, self._worker, self._clock = build, worker, clock
         self._every, self._lag, self._retries = every, lag, retries
+        self._on_close = on_close
         self._snapshot: Snapshot | None = None
         self._future: Future[Built] | None = None
         self._started = 0.0
@@ -122,7 +125,10 @@ class Refresher(Generic[Built]):
 
     def close(self) -> None:
         """Stop a refresh in flight; its result is dropped."""
-        self._worker.close()
+        try:
+            self._worker.close()
+        finally:
+            self._on_close()
 
     def _submit(self, snapshot: Snapshot) -> None:
         self._future = self._worker.submit(

@@ -3,6 +3,8 @@
 Letters: B queries, k results, N rows, D embedding.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from realm_jax.types import NO_BLOCK
@@ -22,6 +24,21 @@ def top_k_overlap(stale_ids: np.ndarray, fresh_ids: np.ndarray) -> float:
     common = (fresh_ids[:, :, None] == stale_ids[:, None, :]).any(axis=2) & real
     shares = common.sum(axis=1) / np.maximum(real.sum(axis=1), 1)
     return float(np.where(real.any(axis=1), shares, 1.0).mean())
+
+
+def shard_staleness(step: int, versions: Sequence[int], sizes: np.ndarray) -> tuple[float, float]:
+    """Say how old an index is whose parts were embedded at different steps.
+
+    Args:
+      step: steps done.
+      versions: steps whose parameters embedded each part.
+      sizes: int, blocks of each part.
+
+    Returns:
+      Age in steps: the mean over blocks, and the largest.
+    """
+    ages = step - np.array(versions)
+    return float(np.average(ages, weights=sizes)), float(ages.max())
 
 
 def embedding_drift(stale: np.ndarray, fresh: np.ndarray, *, sample: int = 4096) -> float:

@@ -98,4 +98,9 @@ def _check_free(*, closed: bool, busy: bool) -> None:
         )
 
 
-WORKERS: dict[str, Callable[[], Worker]] = {"inline": InlineWorker, "thread": ThreadWorker}
+WORKERS: dict[str, Callable[[], Worker]] = {
+    "inline": InlineWorker,
+    "thread": ThreadWorker,
+    "submesh": ThreadWorker,  # whose programs run on devices of their own
+    "process": ThreadWorker,  # which waits for the process
+}

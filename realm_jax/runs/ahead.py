@@ -75,6 +75,7 @@ class Ahead(Iterator[Batch]):
         self._stream, self._inputs, self._worker, self._version = stream, inputs, worker, version
         self._waiting: _Waiting[Batch] | None = None
         self._restored: np.ndarray | None = None  # what had begun for the batch that is drawn next
+        self._staleness: int | None = None
 
     def __next__(self) -> Batch:
         """Return the batch of the coming step."""
@@ -89,12 +90,24 @@ class Ahead(Iterator[Batch]):
         waiting, self._waiting = self._waiting, None
         restored, self._restored = self._restored, None
         made = waiting.inputs.result() if waiting else None
+        ahead = 1  # steps between the parameters of what had begun and those of the step
+        begun = waiting.begun if waiting else None
         if waiting is None or made is None or waiting.version != self._version():
+            ahead = int(restored is not None)
             begun = self._inputs.begin(params, batch) if restored is None else restored
             made = self._inputs.finish(step, batch, begun)
+        self._staleness = None if begun is None else ahead
         if self._worker is not None:
             self._waiting = self._start(self._worker, step + 1, params)
         return made
+
+    def values(self, step: int) -> dict[str, float]:
+        """Return what is logged: how many steps older than the step's parameters its query embeddings are.
+
+        That is 0 or 1, and absent where no query is embedded.
+        """
+        del step
+        return {} if self._staleness is None else {"query_staleness_steps": self._staleness}
 
     def get_state(self) -> dict[str, Any]:
         """Return the position of the batch that comes next, and what has begun for it, in JSON types."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import RefreshError
 from realm_jax.index.embed import embed_blocks
@@ -20,6 +21,8 @@ from realm_jax.index.store import open_version, publish
 from realm_jax.mesh import split_over_all, whole
 from realm_jax.models.build import Models
 from realm_jax.ops.rows import block_tokens
+from realm_jax.refresh.staleness import shard_staleness
+from realm_jax.runs.rolling import Shard, shard_bounds
 from realm_jax.types import Array, Blocks, Params
 
 INDEX_FOLDER = "index"  # in a run folder
@@ -31,9 +34,11 @@ EmbedBlocks = Callable[[Params, Blocks], Array]  # (parameters, blocks [b, ...])
 class IndexVersion:
     """One version of the index, in memory."""
 
-    version: int  # training step whose parameters embedded it
+    version: int  # training step whose parameters embedded it, or the newest of its shards
     index: Index
     embeddings: np.ndarray  # float32 [N, D]
+    shards: tuple[int, ...] = ()  # versions of equal parts where it is a mixture
+    rates: Mapping[str, float] = field(default_factory=dict)  # how fast it was embedded, to be logged
 
 
 def block_embedder(models: Models, *, block_length: int, mesh: Mesh | None = None) -> EmbedBlocks:
@@ -72,9 +77,12 @@ def build_version(
     recall_floor: float,
     recall_sample: int,
     storage: Storage = HERE,
+    mesh: Mesh | None = None,
+    shard: Shard | None = None,
     progress: Callable[[int], None] = lambda done: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> IndexVersion:
-    """Embed all blocks, build the engine, measure its recall, publish.
+    """Embed all blocks or a shard of them, build the engine, measure its recall, publish.
 
     Args:
       params: a dict with the block tower's parameters.
@@ -88,25 +96,36 @@ def build_version(
       recall_k: k of the measurement.
       recall_floor: recall@k below which the index is refused.
       recall_sample: blocks whose embeddings are the queries of the measurement.
-      storage: where and how an engine on the device keeps its rows; on the mesh of `embed`.
+      storage: where and how an engine on the device keeps its rows.
+      mesh: that of `embed`.
+      shard: what is embedded anew; None: all blocks.
       progress: told how many blocks are embedded.
+      clock: seconds now.
 
     Raises:
       RecallError: the engine finds too little.
       RefreshError: it was asked to stop.
     """
-    params = jax.device_put(params, whole(storage.mesh))  # once, not with every batch
-    embeddings = embed_blocks(
-        partial(embed, params), corpus, batch_size=batch_size, should_stop=should_stop, progress=progress
+    params = jax.device_put(params, whole(mesh))  # once, not with every batch
+    block_ids = np.arange(len(corpus)) if shard is None else shard.block_ids()
+    start = clock()
+    rows = embed_blocks(
+        partial(embed, params),
+        corpus,
+        batch_size=batch_size,
+        block_ids=block_ids,
+        should_stop=should_stop,
+        progress=progress,
     )
+    seconds = clock() - start
     if should_stop():
         raise RefreshError(
             "a refresh runs to its end",
             got="a request to stop",
             remedy="It starts again when the run is resumed.",
         )
-    return publish_version(
-        embeddings,
+    built = publish_version(
+        rows if shard is None else shard.renewed(rows),
         version,
         corpus=corpus,
         root=root,
@@ -115,6 +134,35 @@ def build_version(
         recall_floor=recall_floor,
         recall_sample=recall_sample,
         storage=storage,
+        shards=() if shard is None else shard.versions_with(version),
+    )
+    counts = {"blocks": len(block_ids), "tokens": int(corpus.token_counts()[block_ids].sum())}
+    rates = {f"embedded_{name}_per_second": count / seconds for name, count in counts.items() if seconds > 0}
+    return replace(built, rates=rates)
+
+
+def version_builder(
+    config: Config,
+    *,
+    models: Models,
+    corpus: Corpus,
+    root: Path,
+    mesh: Mesh | None,
+    storage: Storage,
+) -> Callable[..., IndexVersion]:
+    """Bind `build_version` to what a config says; blocks are embedded on `mesh`."""
+    return partial(
+        build_version,
+        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=mesh),
+        corpus=corpus,
+        root=root,
+        engine=config.index.engine,
+        batch_size=config.index.embed_batch_size,
+        recall_k=config.index.recall_k,
+        recall_floor=config.index.recall_floor,
+        recall_sample=config.index.recall_sample,
+        storage=storage,
+        mesh=mesh,
     )
 
 
@@ -129,10 +177,11 @@ def publish_version(
     recall_floor: float,
     recall_sample: int,
     storage: Storage = HERE,
+    shards: tuple[int, ...] = (),
 ) -> IndexVersion:
     """Build the engine over block embeddings float32 `[N, D]`, measure its recall, publish.
 
-    The arguments are those of `build_version`.
+    The arguments are those of `build_version`; `shards` are the versions of equal parts.
 
     Raises:
       RecallError: the engine finds too little.
@@ -153,19 +202,20 @@ def publish_version(
         recall=recall,
         recall_k=recall_k,
         recall_sample=len(sample),
+        shards=list(shards),
     )
     publish(root, embeddings, index, manifest)
-    return IndexVersion(version, index, embeddings)
+    return IndexVersion(version, index, embeddings, shards)
 
 
 def load_version(
     root: Path, version: int, *, corpus: Corpus, recall_floor: float = 0.0, mesh: Mesh | None = None
 ) -> IndexVersion:
     """Open a published version; see `open_version`."""
-    index, embeddings, _ = open_version(
+    index, embeddings, manifest = open_version(
         root, version, corpus_hash=corpus.content_hash, recall_floor=recall_floor, mesh=mesh
     )
-    return IndexVersion(version, index, np.asarray(embeddings))
+    return IndexVersion(version, index, np.asarray(embeddings), tuple(manifest.shards))
 
 
 class LiveIndex:
@@ -190,16 +240,25 @@ class LiveIndex:
           seconds: time since its snapshot was taken.
           changes: what it changed, logged until the next one is adopted.
         """
-        self.current, self._changes = version, {**changes, "refresh_seconds": seconds}
+        self.current, self._changes = version, {**changes, "refresh_seconds": seconds, **version.rates}
         self._snapshot_seconds = self._clock() - seconds
         self.adopted += 1
 
     def values(self, step: int) -> dict[str, float]:
-        """Return what is logged: version, staleness in steps and seconds, what the last adoption changed."""
+        """Return what is logged: version, staleness, what the last adoption changed.
+
+        Staleness in steps is the mean over all blocks, for a mixture with the largest beside it; that in
+        seconds is of the newest snapshot.
+        """
+        current = self.current
+        shards = current.shards or (current.version,)
+        sizes = np.diff(shard_bounds(len(current.embeddings), len(shards)))
+        mean, largest = shard_staleness(step, shards, sizes)
         return {
-            "index_version": self.current.version,
+            "index_version": current.version,
             "index_adopted": self.adopted,
-            "staleness_steps": step - self.current.version,
+            "staleness_steps": mean,
+            **({"staleness_steps_max": largest} if current.shards else {}),
             "staleness_seconds": self._clock() - self._snapshot_seconds,
             **self._changes,
         }

@@ -29,6 +29,7 @@ from realm_jax.train.state import Metrics, TrainState, create_state
 from realm_jax.types import Params
 
 TRACE_FOLDER = "trace"  # in a run folder
+ELSEWHERE = ("worker", "devices", "exchange", "silence_seconds")  # of `refresh`: who does it, and where
 
 
 class LogHook:
@@ -295,6 +296,8 @@ def check_same_run(record: Mapping[str, Any], *, name: str, config: Config) -> N
     saved, wanted = (json.loads(json.dumps(tree)) for tree in (record["config"], to_dict(config)))
     for values in (saved, wanted):  # a run may go on elsewhere: where it is computed is not what is computed
         values.pop("mesh", None)
+        for name in ELSEWHERE:
+            values.get("refresh", {}).pop(name, None)
     different = sorted(_differences(saved, wanted))
     if different:
         raise CheckpointError(

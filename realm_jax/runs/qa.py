@@ -137,7 +137,7 @@ def run_qa(
             learning_rates={**part.learning_rates, "reader": settings.optimizer.learning_rate},
             stream=ahead,
             inputs=ahead,
-            **(part.refresh.in_phase(values=settings.end_to_end) if part.refresh else {}),
+            **(part.refresh.in_phase(values=settings.end_to_end, more=ahead.values) if part.refresh else {}),
         )
         with closing(ahead):
             return run_phase(

@@ -226,7 +226,7 @@ def run_realm(
         **objective(config, phase_name, models, count=len(corpus), mesh=mesh),
         stream=ahead,
         inputs=ahead,
-        **refresh.in_phase(values=trains_retriever),
+        **refresh.in_phase(values=trains_retriever, more=ahead.values),
     )
     with closing(refresher), closing(ahead):
         return run_phase(

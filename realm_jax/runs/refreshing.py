@@ -1,8 +1,7 @@
 """The refresher's place in a run: asked after every step, its versions adopted, measured, pruned."""
 
 from collections import deque
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.protocol import Storage
 from realm_jax.index.store import prune
+from realm_jax.mesh import row_mesh
 from realm_jax.models.build import Models
 from realm_jax.refresh.refresher import Refresher, Snapshot
 from realm_jax.refresh.staleness import embedding_drift, top_k_overlap
@@ -21,14 +21,18 @@ from realm_jax.runs.live_index import (
     INDEX_FOLDER,
     IndexVersion,
     LiveIndex,
-    block_embedder,
-    build_version,
     load_version,
+    version_builder,
 )
 from realm_jax.runs.phase import check_same_run, read_record
+from realm_jax.runs.remote_refresh import RemoteBuild, remote_build
+from realm_jax.runs.rolling import Shard, oldest_shard
+from realm_jax.runs.setup import devices_of
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.state import Metrics, TrainState
 from realm_jax.types import Params
+
+Values = Callable[[int], Mapping[str, float]]  # steps done, to what is logged
 
 
 class RefreshHook:
@@ -95,14 +99,35 @@ class RefreshHook:
         snapshot = self._refresher.pending()
         return snapshot.params if snapshot else None
 
-    def in_phase(self, *, values: bool) -> dict[str, Any]:
-        """Return the arguments of `Phase` that are the index's; `values`: log its staleness."""
+    def in_phase(self, *, values: bool, more: Values = lambda step: {}) -> dict[str, Any]:
+        """Return the arguments of `Phase` that are the index's; `values`: log its staleness, and `more`."""
         return {
             "hooks": [self],
-            "extra": self.values if values else lambda step: {},
+            "extra": lambda step: {**(self.values(step) if values else {}), **more(step)},
             "record": self.record,
             "pending": self.pending,
         }
+
+
+class RollingBuild:
+    """Embed one shard at a time: that of the oldest version, over what the build before has left.
+
+    Args:
+      build: as `build_version`, its keywords but `shard` bound.
+      first: the version in use.
+      shards: number of equal parts.
+    """
+
+    def __init__(self, build: Callable[..., IndexVersion], first: IndexVersion, *, shards: int):
+        self._build, self._latest, self._shards = build, first, shards
+
+    def __call__(self, params: Params, version: int, should_stop: Callable[[], bool]) -> IndexVersion:
+        """Build a version that differs from the latest in one shard."""
+        latest = self._latest
+        versions = latest.shards or (latest.version,) * self._shards
+        shard = Shard(latest.version, latest.embeddings, versions, oldest_shard(versions))
+        self._latest = self._build(params, version, should_stop, shard=shard)
+        return self._latest
 
 
 def open_live_index(
@@ -131,42 +156,41 @@ def open_live_index(
     Raises:
       CheckpointError: the checkpoint is of another phase or config.
     """
-    root = workdir / INDEX_FOLDER
-    build = partial(
-        build_version,
-        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=mesh),
-        corpus=corpus,
-        root=root,
-        engine=config.index.engine,
-        batch_size=config.index.embed_batch_size,
-        recall_k=config.index.recall_k,
-        recall_floor=config.index.recall_floor,
-        recall_sample=config.index.recall_sample,
-        storage=Storage(mesh, config.index.storage),
-    )
-    refresher = Refresher(
-        build,
-        WORKERS[config.refresh.worker](),
-        every=every,
-        lag=config.refresh.lag if config.refresh.adoption == "at_lag" else None,
-        retries=config.refresh.retries,
-    )
+    root, index, refresh = workdir / INDEX_FOLDER, config.index, config.refresh
+    storage = Storage(mesh, index.storage)
+    parts: dict[str, Any] = {"models": models, "corpus": corpus, "root": root}
     block_params = {models.block_tower: params[models.block_tower]}
+    build: Callable[..., IndexVersion] = version_builder(config, **parts, mesh=mesh, storage=storage)
     record = read_record(workdir)
     if record is None:
         prune(root, keep=set())
-        return refresher, LiveIndex(build(block_params, 0, lambda: False))
-    check_same_run(record, name=phase_name, config=config)
-    version = load_version(
-        root,
-        record["index_version"],
-        corpus=corpus,
-        recall_floor=config.index.recall_floor,
-        mesh=mesh,
+        live = LiveIndex(build(block_params, 0, lambda: False))  # by all devices: nothing trains yet
+    else:
+        check_same_run(record, name=phase_name, config=config)
+        version = load_version(
+            root,
+            record["index_version"],
+            corpus=corpus,
+            recall_floor=index.recall_floor,
+            mesh=mesh,
+        )
+        live = LiveIndex(version)
+        live.adopted = record["index_adopted"]
+    remote: RemoteBuild | None = None
+    if every and refresh.worker == "process":
+        build = remote = remote_build(config, workdir, corpus=corpus, root=root, mesh=mesh)
+    elif every and refresh.worker == "submesh":
+        spare = row_mesh(devices_of(config, phase_name)[1])
+        build = version_builder(config, **parts, mesh=spare, storage=storage)
+    refresher = Refresher(
+        RollingBuild(build, live.current, shards=refresh.rolling) if refresh.rolling > 1 else build,
+        WORKERS[refresh.worker](),
+        every=every,
+        lag=refresh.lag if refresh.adoption == "at_lag" else None,
+        retries=refresh.retries,
+        on_close=remote.close if remote else lambda: None,
     )
-    live = LiveIndex(version)
-    live.adopted = record["index_adopted"]
-    if record["pending_step"] is not None:
+    if record is not None and record["pending_step"] is not None:
         snapshot = Checkpoints(workdir).restore_pending(block_params)
         refresher.resume(Snapshot(record["pending_step"], snapshot))
     return refresher, live

@@ -111,14 +111,45 @@ def mesh_of(config: Config, phase: str) -> Mesh | None:
                 got=f"{tensor} for {bert.num_heads} heads",
                 remedy="Choose a divisor, or split parameters with mesh.fsdp.",
             )
-    mesh = make_mesh(**dataclasses.asdict(config.mesh))
+    training, embedding = devices_of(config, phase)
+    mesh = make_mesh(**dataclasses.asdict(config.mesh), devices=training)
     settings = getattr(config, phase)
     name = f"{phase}.batch_size" + (f" / {phase}.microbatches" if settings.microbatches > 1 else "")
     check_rows(name, settings.batch_size // settings.microbatches, parts=batch_shards(mesh))
     if phase != "ict":
-        embedders = 1 if mesh is None else mesh.size  # every device embeds blocks
-        check_rows("index.embed_batch_size", config.index.embed_batch_size, parts=embedders)
+        # Every device embeds the blocks of the first index, and unless others do, those of the next.
+        for embedders in {1 if mesh is None else mesh.size, len(embedding) or 1}:
+            check_rows("index.embed_batch_size", config.index.embed_batch_size, parts=embedders)
     return mesh
+
+
+def devices_of(config: Config, phase: str) -> tuple[list[jax.Device], list[jax.Device]]:
+    """Say which devices train, and which only embed blocks.
+
+    Args:
+      config: the experiment.
+      phase: `ict`, `read`, `realm` or `qa`; one that does not refresh its index trains on all devices.
+
+    Raises:
+      ConfigError: none is left to train.
+    """
+    devices = jax.devices()
+    kept = config.refresh.devices if _refreshes(config, phase) else 0
+    if kept >= len(devices):
+        raise ConfigError(
+            "refresh.devices leaves devices to train on",
+            got=f"{kept} of {len(devices)}",
+            remedy="Lower it, or use refresh.worker thread.",
+        )
+    return devices[: len(devices) - kept], devices[len(devices) - kept :]
+
+
+def _refreshes(config: Config, phase: str) -> bool:
+    if phase == "ict" or not config.refresh.every:
+        return False
+    if phase == "qa":
+        return config.qa.end_to_end
+    return getattr(config, phase).weights == "retrieval"
 
 
 def check_run_vocabulary(folder: Path, corpus: Corpus) -> None:

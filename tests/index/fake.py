@@ -37,6 +37,9 @@ class FakeCorpus:
     def lengths(self) -> np.ndarray:
         return self._lengths + 1
 
+    def token_counts(self) -> np.ndarray:
+        return self._lengths + 1 + 2  # a title is [CLS] [SEP]
+
     def gather(self, block_ids: np.ndarray) -> Blocks:
         ids = np.asarray(block_ids)
         blocks = null_blocks(ids.shape, title_length=3, body_length=self._width, cls_id=CLS, sep_id=SEP)

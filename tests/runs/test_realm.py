@@ -6,7 +6,7 @@ import traceback
 
 import pytest
 
-import realm_jax.runs.refreshing as module
+import realm_jax.runs.live_index as module
 from realm_jax.errors import RefreshError
 from realm_jax.index.store import versions
 from realm_jax.refresh.workers import WORKERS, InlineWorker, ThreadWorker

@@ -1,0 +1,219 @@
+"""Refreshes made by a worker process: the worker's side, the command `refresh`."""
+
+import json
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+
+from realm_jax.config import Config, from_dict
+from realm_jax.data.corpus import Corpus
+from realm_jax.errors import ConfigError, CorpusError
+from realm_jax.index.protocol import Storage
+from realm_jax.index.store import prune
+from realm_jax.mesh import check_rows, make_mesh
+from realm_jax.progress import reporter
+from realm_jax.refresh.exchange import Exchange, Request
+from realm_jax.refresh.remote import POLL_SECONDS, to_json
+from realm_jax.runs.live_index import IndexVersion, version_builder
+from realm_jax.runs.rolling import Shard
+from realm_jax.runs.setup import models_of
+
+BEAT_SECONDS = 2.0  # an object may be rewritten once a second, no more
+
+
+class Heart:
+    """Shows the trainer that the worker lives, and looks whether its work is still wanted.
+
+    A thread of its own does both: the one that embeds may be busy for minutes.
+
+    Args:
+      exchange: where both talk.
+      is_orphan: says whether the trainer that started this process is gone.
+      beat_seconds: time between two signs of life.
+    """
+
+    def __init__(
+        self, exchange: Exchange, *, is_orphan: Callable[[], bool], beat_seconds: float = BEAT_SECONDS
+    ):
+        self._exchange, self._is_orphan, self._beat_seconds = exchange, is_orphan, beat_seconds
+        self._closed, self.orphaned = threading.Event(), threading.Event()
+        self._unwanted = threading.Event()
+        self._request: Request | None = None
+        self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del kind, error, trace
+        self._closed.set()
+        self._thread.join()
+
+    def watch(self, request: Request) -> Callable[[], bool]:
+        """Look after a request from now on; returns what says that it is not wanted any more."""
+        self._unwanted = unwanted = threading.Event()
+        self._request = request
+        return lambda: unwanted.is_set() or self.orphaned.is_set()
+
+    def _run(self) -> None:
+        beat = 0
+        while True:
+            request, unwanted = self._request, self._unwanted
+            try:
+                self._exchange.show_life({"host": socket.gethostname(), "pid": os.getpid(), "beat": beat})
+                if request is not None and not self._exchange.is_wanted(request):
+                    unwanted.set()
+            except Exception as error:  # the next beat may pass; if none does, the trainer hears silence
+                print(f"refresh: {type(error).__name__}: {error}", flush=True)
+            if self._is_orphan():
+                self.orphaned.set()
+            if self._closed.wait(self._beat_seconds):
+                return
+            beat += 1
+
+
+class Bench:
+    """What is kept between refreshes: the corpus that is open, and the programs that are compiled.
+
+    Args:
+      exchange: where both talk.
+      root: folder of versions on this machine.
+      corpus: where the corpus lies here; None: where the config says.
+      devices: how many of this machine's are used; 0: all.
+    """
+
+    def __init__(self, exchange: Exchange, *, root: Path, corpus: Path | None, devices: int):
+        self._exchange, self._root, self._corpus = exchange, root, corpus
+        self._devices = devices
+        self._made: tuple[str, Corpus, Callable[..., IndexVersion]] | None = None
+
+    def build(self, request: Request, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        """Do what a request asks for; returns the answer."""
+        values = request.values
+        corpus, build = self._prepare(values)
+        shard = None if values["shard"] is None else self._shard(**values["shard"])
+        params = self._exchange.params(request)
+        blocks = len(corpus) if shard is None else len(shard.block_ids())
+        with reporter(f"refresh: version {values['version']}", blocks, unit="blocks") as progress:
+            built = build(params, values["version"], should_stop, shard=shard, progress=progress.update)
+        files = self._exchange.put_version(built.version, self._root)
+        prune(self._root, keep=set())
+        return {"files": files, "rates": dict(built.rates)}
+
+    def _prepare(self, values: dict[str, Any]) -> tuple[Corpus, Callable[..., IndexVersion]]:
+        key = json.dumps([values["config"], values["corpus_hash"]])
+        if self._made is None or self._made[0] != key:
+            config: Config = from_dict(Config, values["config"])
+            corpus = Corpus.open(self._corpus or config.corpus)
+            if corpus.content_hash != values["corpus_hash"]:
+                raise CorpusError(
+                    "A worker embeds the corpus of the trainer",
+                    got=f"{corpus.path} with another content",
+                    remedy="Name a copy of that corpus: realm_jax refresh --corpus.",
+                )
+            devices = jax.devices()[: self._devices or None]
+            check_rows("index.embed_batch_size", config.index.embed_batch_size, parts=len(devices))
+            mesh = make_mesh(data=0, fsdp=1, tensor=1, devices=devices)
+            build = version_builder(
+                config,
+                models=models_of(config),
+                corpus=corpus,
+                root=self._root,
+                mesh=mesh,
+                storage=Storage(mesh, config.index.storage),
+            )
+            self._made = key, corpus, build
+        return self._made[1:]
+
+    def _shard(self, *, base: int, versions: list[int], number: int) -> Shard:
+        return Shard(base, self._exchange.embeddings(base), tuple(versions), number)
+
+
+def serve_refreshes(
+    folder: str,
+    *,
+    should_stop: Callable[[], bool],
+    corpus: Path | None = None,
+    devices: int = 0,
+    parent: int | None = None,
+    beat_seconds: float = BEAT_SECONDS,
+) -> int:
+    """Do the refreshes a trainer asks for, one after the other, until asked to stop.
+
+    What a request asks for depends on the request alone: a worker may be replaced by another at any time.
+
+    Args:
+      folder: the exchange, a path or a URL.
+      should_stop: asked all the time.
+      corpus: where the corpus lies here; None: where the trainer's config says.
+      devices: how many of this machine's are used; 0: all.
+      parent: process id of the trainer that started this process and ends it with its own end; None: nobody.
+      beat_seconds: time between two signs of life.
+
+    Returns:
+      The number of versions that were built.
+
+    Raises:
+      ConfigError: there is no such folder, or there are fewer devices.
+    """
+    if "://" not in folder and not Path(folder).is_dir():
+        raise ConfigError(
+            "the trainer makes the folder through which it talks with its worker",
+            got=folder,
+            remedy="Give what the run has as refresh.exchange, and start it first or make the folder.",
+        )
+    if corpus is not None:
+        Corpus.open(corpus)  # what is wrong with it is said now
+    if devices > len(jax.devices()):
+        raise ConfigError(
+            "a worker uses devices that there are",
+            got=f"{devices} of {len(jax.devices())}",
+            remedy="0 uses all.",
+        )
+    exchange, pause, done = Exchange(folder), threading.Event(), 0
+
+    def is_orphan() -> bool:
+        return parent is not None and os.getppid() != parent
+
+    with (
+        tempfile.TemporaryDirectory(prefix="refresh-") as here,
+        Heart(exchange, is_orphan=is_orphan, beat_seconds=beat_seconds) as heart,
+    ):
+        bench = Bench(exchange, root=Path(here), corpus=corpus, devices=devices)
+        while not (should_stop() or heart.orphaned.is_set()):
+            request = exchange.request()
+            if request is None:
+                pause.wait(POLL_SECONDS)
+                continue
+            done += _serve(exchange, bench, request, heart.watch(request), should_stop)
+    return done
+
+
+def _serve(
+    exchange: Exchange,
+    bench: Bench,
+    request: Request,
+    is_unwanted: Callable[[], bool],
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Answer one request, if it is still wanted then; returns whether a version was built."""
+    answer: dict[str, Any]
+    try:
+        answer = bench.build(request, lambda: is_unwanted() or should_stop())
+    except Exception as error:
+        answer = {"failure": to_json(error)}
+        if should_stop() or is_unwanted() or not exchange.is_wanted(request):
+            return False  # nobody waits for it, or another worker takes it up
+        print(f"refresh: {type(error).__name__}: {error}", flush=True)
+    exchange.reply(request, answer)
+    return "failure" not in answer
