@@ -13,14 +13,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "realm_jax"
 FLOORS = (
     ("errors", "types", "progress"),  # F0
     ("config",),
-    ("text", "ops", "mesh"),  # F1
+    ("text", "ops", "mesh", "chips"),  # F1
     ("models", "data"),  # F2
     ("index",),  # F3
     ("train", "evaluate"),  # F4
     ("refresh",),  # F5
     ("loop",),  # F6
     ("runs",),
-    ("inspect",),
+    ("inspect", "plan"),
     ("commands",),  # F7
     ("cli",),
     ("__main__",),
