@@ -9,8 +9,8 @@ GIB = 1 << 30
 class Chip:
     """One chip, which JAX sees as one device.
 
-    The two TensorCores of a v4 or v5p work as one device; the names Google sells slices under (v4-8) count the
-    cores.
+    The two TensorCores of a v4 or v5p work as one device; the names slices are sold under (v4-8) count
+    the cores.
     """
 
     name: str  # as a topology names it

@@ -81,7 +81,9 @@ def plan(arguments: Sequence[str], *, prog: str) -> None:
                     "options": remedy(job, one.job),
                     "counted": one.counted,
                     **({"fits": False} if one.compiled is None else dataclasses.asdict(one.compiled)),
-                    "collectives": [each._asdict() for each in one.compiled.collectives] if one.compiled else [],
+                    "collectives": [each._asdict() for each in one.compiled.collectives]
+                    if one.compiled
+                    else [],
                 }
                 for one in tried
             ]

@@ -1,4 +1,7 @@
-"""The analytic plan: memory, work and time of a run, counted from its sizes. No accelerator, no corpus needed."""
+"""The analytic plan: memory, work and time of a run, counted from its sizes.
+
+It needs no accelerator and no corpus.
+"""
 
 import math
 from collections.abc import Mapping
@@ -69,7 +72,9 @@ class Estimate:
     step_flops: int
     search_flops: int  # of scoring all blocks on the chips, a step
     step_seconds: float
-    exchange_seconds: float  # part of it: of summing the gradients over all chips, at the speed of their links
+    exchange_seconds: (
+        float  # part of it: of summing the gradients over all chips, at the speed of their links
+    )
     run_seconds: float
     refreshing: Refreshing | None  # None: the index is not refreshed
 
@@ -196,9 +201,7 @@ def chips_for(
     return min(max(1, round(chips * ratio / (1 + ratio))), max(1, chips - 1))
 
 
-def _refreshing(
-    job: Job, flops: int, step_seconds: float, assumptions: Assumptions
-) -> Refreshing | None:
+def _refreshing(job: Job, flops: int, step_seconds: float, assumptions: Assumptions) -> Refreshing | None:
     if not refreshes(job.config, job.phase):
         return None
     settings, size, chips = job.config.refresh, job.corpus, job.topology.chips

@@ -161,7 +161,7 @@ def _kept_of_rows(model: Any, *, length: int, masks: int) -> int:
             random = {"rngs": {"dropout": key}, "deterministic": False} if model.bert.dropout else {}
             return model.apply(params, *inputs, **random)
 
-        return jax.vjp(forward, params)[1]  # a pytree of what it keeps
+        return jax.vjp(forward, params)  # what comes out, and a pytree of what is kept
 
     kept = jax.tree.leaves(jax.eval_shape(backward, params, jax.random.key(0), *inputs))
     return bytes_of([leaf for leaf in kept if ROWS in leaf.shape]) // ROWS
@@ -180,7 +180,8 @@ def _state_bytes(tree: Any, *, mesh: AbstractMesh | None) -> int:
 def _placed_bytes(tree: Any) -> int:
     """Count what one chip holds of shapes that say themselves how they are laid out."""
     return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape) if leaf.sharding else leaf.shape) * leaf.dtype.itemsize
+        math.prod(leaf.sharding.shard_shape(leaf.shape) if leaf.sharding else leaf.shape)
+        * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)
     )
 

@@ -33,7 +33,9 @@ def estimate_view(plan: Estimate) -> RenderableType:
     config, assumed = job.config, plan.assumptions
     sizes = dict(zip(AXES, job.mesh.axis_sizes, strict=True)) if job.mesh else dict.fromkeys(AXES, 1)
     mesh = " x ".join(f"{axis} {size}" for axis, size in sizes.items())
-    source = "of the prepared corpus" if job.corpus.known else "assumed: Wikipedia, rows as wide as the shapes"
+    source = (
+        "of the prepared corpus" if job.corpus.known else "assumed: Wikipedia, rows as wide as the shapes"
+    )
     head = Text(f"{config.name}, phase {job.phase}, on {topology}\n", style="bold")
     head.append(
         f"mesh {mesh}; {job.settings.batch_size} rows a step in {job.settings.microbatches} microbatch(es), "
@@ -42,7 +44,9 @@ def estimate_view(plan: Estimate) -> RenderableType:
         f"{job.corpus.blocks:,} blocks ({source})",
         style="not bold",
     )
-    return Group(head, _memory_table(plan), _alternatives_table(plan), _time_table(plan, assumed.refresh_steps))
+    return Group(
+        head, _memory_table(plan), _alternatives_table(plan), _time_table(plan, assumed.refresh_steps)
+    )
 
 
 def _memory_table(plan: Estimate) -> Table:

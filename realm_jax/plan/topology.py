@@ -54,7 +54,8 @@ def parse_topology(text: str) -> Topology:
     """Read the name of a topology.
 
     Args:
-      text: `CHIP:SHAPE`; the shape is in chips: two numbers for v5e and v6e, three for v4 and v5p, one for GPUs.
+      text: `CHIP:SHAPE`; the shape is in chips: two numbers for v5e and v6e, three for v4 and
+        v5p, one for GPUs.
 
     Raises:
       ConfigError: the chip is not known, or the shape is none that such chips come in.

@@ -65,7 +65,7 @@ def run_ict(
 
 
 def ict_objective(config: Config, models: Models) -> dict[str, Any]:
-    """Return the arguments of `Phase` that say what its step computes: `loss`, `accumulate`, `learning_rates`.
+    """Return what the step computes: `loss`, `accumulate` and `learning_rates` of `Phase`.
 
     Args:
       config: the resolved config.

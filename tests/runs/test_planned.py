@@ -1,0 +1,53 @@
+"""What is planned is what is run: a step lowered from shapes alone is that of the loop, letter for letter."""
+
+import dataclasses
+
+import jax
+import pytest
+
+import realm_jax.runs.phase
+from realm_jax.config import MeshConfig
+from realm_jax.plan.compiled import lower_step
+from realm_jax.plan.corpus_size import corpus_size
+from realm_jax.plan.job import make_job
+from realm_jax.plan.topology import parse_topology
+from realm_jax.runs.ict import run_ict
+from realm_jax.runs.realm import run_realm
+
+
+def ict(config):
+    return "ict", run_ict, config
+
+
+def reading(config):
+    """With the places of the masked tokens as a further input."""
+    read = dataclasses.replace(
+        config.realm, weights="uniform", span_weight=0.5, microbatches=2, rematerialisation="full"
+    )
+    return "read", lambda *a: run_realm(*a, phase_name="read"), dataclasses.replace(config, read=read)
+
+
+def fused(config):
+    changed = dataclasses.replace(
+        config,
+        index=dataclasses.replace(config.index, engine="fused", storage="bfloat16"),
+        realm=dataclasses.replace(config.realm, batch_size=8),
+        mesh=MeshConfig(data=2, fsdp=2, tensor=2),
+    )
+    return "realm", run_realm, changed
+
+
+@pytest.mark.parametrize("case", [ict, reading, fused])
+def test_the_planned_step_is_the_one_that_is_run(case, make_config, tmp_path, monkeypatch):
+    phase, run, config = case(make_config(every=3, worker="inline"))
+    seen = {}
+
+    def first_step(state, *, stream, inputs, step_fn, **rest):
+        del rest
+        seen["run"] = step_fn.lower(state, *inputs(0, state.params, next(stream))).as_text()
+        return state
+
+    monkeypatch.setattr(realm_jax.runs.phase, "train", first_step)
+    run(config, tmp_path / "run")
+    job = make_job(config, phase, parse_topology("v5e:2x4"), corpus_size(config))
+    assert lower_step(job, jax.devices()).as_text() == seen["run"]
