@@ -10,24 +10,8 @@ cd "$root"
 . experiments/environment.sh
 enter_environment requirements.txt
 
-data=build/quickstart
+bash experiments/quickstart_data.sh
 experiment=experiments/quickstart.py
-
-if [ ! -d "$data/pretraining" ]; then
-  rm -rf "$data"
-  python experiments/encyclopaedia/build.py --out "$data" \
-    --categories books countries elements inventions planets_and_moons rivers scientists \
-    --without character city known_for namesake origin other_city purpose region tributary use
-  # Every word of the encyclopaedia is a wordpiece: what stands in it once must not look rarer than the rest.
-  realm_jax vocabulary "$data/encyclopaedia.jsonl" "$data/pretraining.jsonl" --out "$data/vocab.txt" \
-    --size 12000 --min-frequency 1
-  realm_jax prepare "$data/encyclopaedia.jsonl" --out "$data/encyclopaedia" --tokenizer "$data/vocab.txt" \
-    --max-block-tokens 48 --title-tokens 12
-  for texts in heldout_sentences pretraining; do
-    realm_jax prepare "$data/$texts.jsonl" --out "$data/$texts" --tokenizer "$data/vocab.txt" \
-      --max-block-tokens 128 --title-tokens 12
-  done
-fi
 
 for seed in "${@:-0}"; do
   run=runs/quickstart-$seed

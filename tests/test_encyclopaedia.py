@@ -55,9 +55,12 @@ def test_there_are_enough_articles_of_several_facts(entities, records):
 
 
 def test_the_quickstart_takes_at_least_600_articles(tmp_path):
-    script = (encyclopaedia.HERE.parent / "quickstart.sh").read_text(encoding="utf-8")
-    most = re.search(r"encyclopaedia/build\.py .*--most (\d+)", script)
-    assert build(tmp_path, most=int(most[1]) if most else None)["encyclopaedia"] >= 600
+    script = (encyclopaedia.HERE.parent / "quickstart_data.sh").read_text(encoding="utf-8")
+    call = script.replace("\\\n", " ").split("encyclopaedia/build.py", 1)[1].splitlines()[0]
+    names, without = (
+        re.search(rf"--{option} ([\w ]+?)(?= --|$)", call)[1].split() for option in ("categories", "without")
+    )
+    assert build(tmp_path, names=names, without=without)["encyclopaedia"] >= 600
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.stem)

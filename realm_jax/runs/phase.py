@@ -302,6 +302,8 @@ def check_same_run(record: Mapping[str, Any], *, name: str, config: Config) -> N
             remedy="Give every phase a folder of its own.",
         )
     saved, wanted = (json.loads(json.dumps(tree)) for tree in (record["config"], to_dict(config)))
+    # A value that came into being after the run was started had its default.
+    saved = _with_defaults(saved, to_dict(Config()))
     for values in (saved, wanted):  # a run may go on elsewhere: where it is computed is not what is computed
         values.pop("mesh", None)
         for name in ELSEWHERE:
@@ -313,6 +315,12 @@ def check_same_run(record: Mapping[str, Any], *, name: str, config: Config) -> N
             got=f"other values of {', '.join(different)}",
             remedy="Restore those values, or train in a new folder with --start-from.",
         )
+
+
+def _with_defaults(values: Any, defaults: Any) -> Any:
+    if not (isinstance(values, dict) and isinstance(defaults, dict)):
+        return values
+    return {**defaults, **{k: _with_defaults(value, defaults.get(k)) for k, value in values.items()}}
 
 
 def _differences(saved: Any, wanted: Any, where: str = "") -> list[str]:

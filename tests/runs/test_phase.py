@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from realm_jax.config import Config, OptimizerConfig, to_dict
+from realm_jax.config import Config, OptimizerConfig, RefreshConfig, to_dict
 from realm_jax.errors import CheckpointError, TrainingError
 from realm_jax.runs.phase import LogHook, check_same_run
 
@@ -112,12 +112,21 @@ def test_every_value_that_differs_is_named():
         check_same_run(record, name="ict", config=other)
 
 
-def test_a_value_that_one_of_the_two_lacks_differs():
+def test_a_value_that_only_the_run_has_differs():
+    saved = to_dict(Config())
+    saved["index"]["shards"] = 8
+    with pytest.raises(CheckpointError, match=r"other values of index\.shards"):
+        check_same_run({"phase": "ict", "config": saved}, name="ict", config=Config())
+
+
+def test_a_value_the_run_does_not_know_yet_had_its_default():
     saved = to_dict(Config())
     del saved["refresh"]["lag"]
-    saved["index"]["shards"] = 8
-    with pytest.raises(CheckpointError, match=r"other values of index\.shards, refresh\.lag"):
-        check_same_run({"phase": "ict", "config": saved}, name="ict", config=Config())
+    check_same_run({"phase": "ict", "config": saved}, name="ict", config=Config())
+    lagging = dataclasses.replace(Config(), refresh=RefreshConfig(adoption="at_lag", lag=3))
+    saved["refresh"]["adoption"] = "at_lag"
+    with pytest.raises(CheckpointError, match=r"other values of refresh\.lag"):
+        check_same_run({"phase": "ict", "config": saved}, name="ict", config=lagging)
 
 
 def test_another_phase_is_refused():
