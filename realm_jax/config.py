@@ -264,7 +264,7 @@ class RefreshConfig:
     worker: Literal["thread", "inline", "submesh", "process"] = "thread"
     devices: int = 0  # submesh: so many of the last devices do not train but embed
     exchange: str = ""  # process: folder or gs://... shared with a worker elsewhere; empty: one is started
-    silence_seconds: float = 120.0  # process: without a sign of life for so long, it counts as dead
+    silence_seconds: float = 120.0  # process elsewhere: silent for so long, it counts as dead
     rolling: int = 1  # parts of the blocks; each refresh embeds one, in turn, the others stay as they are
     adoption: Literal["when_ready", "at_lag"] = "when_ready"  # at_lag: reproducible bit for bit
     lag: int = 0  # steps from snapshot to adoption under at_lag

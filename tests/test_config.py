@@ -107,6 +107,10 @@ def test_unknown_keys_and_wrong_types_are_named(values, where):
         (lambda: MeshConfig(fsdp=0), "mesh.fsdp and mesh.tensor must be at least 1"),
         (lambda: RefreshConfig(adoption="at_lag"), "refresh.lag must be between"),
         (lambda: RefreshConfig(adoption="at_lag", every=10, lag=11), "refresh.lag must be between"),
+        (lambda: RefreshConfig(worker="submesh"), "refresh.devices is the number"),
+        (lambda: RefreshConfig(devices=2), "refresh.devices is the number"),
+        (lambda: RefreshConfig(exchange="there"), "refresh.exchange is the folder"),
+        (lambda: RefreshConfig(rolling=0), "refresh.rolling is at least 1"),
     ],
 )
 def test_contradictions_are_refused_when_built(build, rule):

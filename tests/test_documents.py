@@ -9,6 +9,7 @@ import pytest
 from realm_jax.cli import COMMANDS
 from realm_jax.commands.parsing import parse
 from realm_jax.commands.plan import Plan
+from realm_jax.commands.refreshing import Refresh
 from realm_jax.commands.text import Prepare, Vocabulary
 from realm_jax.commands.training import Finetune, Ict, Pretrain, Read, load_experiment
 from realm_jax.commands.using import Ask, Embed, Evaluate, Fill, Retrieve
@@ -23,6 +24,7 @@ OPTIONS = {
     "read": Read,
     "pretrain": Pretrain,
     "finetune": Finetune,
+    "refresh": Refresh,
     "embed": Embed,
     "evaluate": Evaluate,
     "ask": Ask,

@@ -1,5 +1,6 @@
 """Refreshes made by a worker process: the trainer's side."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,8 @@ class RemoteBuild:
                 request,
                 should_stop=should_stop,
                 check=(lambda: None) if self._child is None else self._child.check,
-                silence_seconds=self._config.refresh.silence_seconds,
+                # A process of one's own is seen to end, however slowly it starts on a busy machine.
+                silence_seconds=self._config.refresh.silence_seconds if self._child is None else math.inf,
             )
             self._exchange.take_version(version, answer["files"], self._root)
         finally:

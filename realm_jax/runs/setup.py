@@ -151,9 +151,17 @@ def devices_of(
       devices: which there are; None: all.
 
     Raises:
-      ConfigError: none is left to train.
+      ConfigError: none is left to train, or the run has several processes and cannot set devices apart.
     """
     available = list(jax.devices() if devices is None else devices)
+    refresh = config.refresh
+    apart = refresh.worker in ("submesh", "process") or refresh.rolling > 1
+    if devices is None and jax.process_count() > 1 and apart and refreshes(config, phase):
+        raise ConfigError(
+            "runs of several processes refresh their index whole, on the devices that train",
+            got=f"refresh.worker {refresh.worker}, refresh.rolling {refresh.rolling}",
+            remedy="Use refresh.worker thread and refresh.rolling 1, or one process.",
+        )
     training = training_devices(config, phase, len(available))
     return available[:training], available[training:]
 

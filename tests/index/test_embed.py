@@ -41,6 +41,15 @@ def test_rows_are_those_of_each_block_alone(lengths, batch_size, multiple):
     np.testing.assert_array_equal(found, np.array(expected, np.float32))
 
 
+@settings(deadline=None, max_examples=30)
+@given(lengths_of_corpora, st.integers(1, 12), st.randoms())
+def test_some_of_the_blocks_are_the_rows_of_all(lengths, batch_size, random):
+    corpus = FakeCorpus(lengths)
+    some = np.array(random.sample(range(len(lengths)), random.randint(1, len(lengths))))
+    found = embed_blocks(sums, corpus, batch_size=batch_size, block_ids=some)
+    np.testing.assert_array_equal(found, embed_blocks(sums, corpus, batch_size=batch_size)[some])
+
+
 @settings(deadline=None, max_examples=60)
 @given(lengths_of_corpora, st.integers(1, 12), st.sampled_from([8, 16, 32]))
 def test_batches_are_full_and_few_widths_compile(lengths, batch_size, multiple):

@@ -53,7 +53,7 @@ def broken(**changes):
     "text",
     [
         *("", "{", "[]", "3", "{}", broken(format=2), broken(count=None), broken(colour="red")),
-        *(broken(recall="0.975"), broken(recall=True)),
+        *(broken(recall="0.975"), broken(recall=True), broken(shards=3), broken(shards=["4"])),
     ],
 )
 def test_what_is_no_manifest_is_refused(text):

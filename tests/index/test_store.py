@@ -22,7 +22,14 @@ class Cut(BaseException):
 
 
 def put(
-    root: Path, version: int, *, seed: int = 0, engine: str = "exact", count: int = 30, recall: float = 1.0
+    root: Path,
+    version: int,
+    *,
+    seed: int = 0,
+    engine: str = "exact",
+    count: int = 30,
+    recall: float = 1.0,
+    shards: tuple[int, ...] = (),
 ) -> np.ndarray:
     embeddings = clustered(count, dimension=8, seed=seed)
     index = ENGINES[engine].build(embeddings)
@@ -36,6 +43,7 @@ def put(
         recall=recall,
         recall_k=10,
         recall_sample=5,
+        shards=list(shards),
     )
     publish(root, embeddings, index, manifest)
     return embeddings

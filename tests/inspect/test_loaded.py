@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from realm_jax.index.store import versions
 from realm_jax.inspect.loaded import LoadedRun, find_version, open_run
 from realm_jax.inspect.retrieve import retrieve
 from realm_jax.train.checkpoint import Checkpoints
+from tests.index.test_store import put
 
 
 def copied(folder: Path, to: Path) -> Path:
@@ -51,6 +53,30 @@ def test_a_run_without_index_gets_one_of_its_own_parameters(tiny_runs, tmp_path)
     assert versions(folder / "index") == [run.step]
     again = open_run(folder, batch_size=2)
     np.testing.assert_array_equal(again.version.embeddings, run.version.embeddings)
+
+
+def test_a_fresh_index_is_no_mixture_and_leaves_those_of_the_run_alone(tmp_path):
+    index, unmixed = tmp_path / "index", tmp_path / "index-unmixed"
+
+    def found(*, fresh):
+        return find_version(
+            SimpleNamespace(
+                folder=tmp_path,
+                corpus=SimpleNamespace(content_hash="this"),
+                step=8,
+                recorded_version=8,
+                blocks_stay=False,
+                fresh_index=fresh,
+                own_corpus=True,
+            )
+        )
+
+    assert found(fresh=True) == (index, None)
+    put(index, 8, shards=(8, 4))
+    assert found(fresh=False) == (index, 8)
+    assert found(fresh=True) == (unmixed, None)
+    put(unmixed, 8)
+    assert found(fresh=False) == found(fresh=True) == (unmixed, 8)
 
 
 def test_an_index_below_the_recall_floor_of_the_run_is_refused(tiny_runs, tmp_path):

@@ -109,6 +109,28 @@ def test_what_was_made_with_another_version_of_the_index_is_made_anew(make):
     assert train(ahead, first=4, steps=2) == train(resumed, first=4, steps=2)
 
 
+@pytest.mark.parametrize(
+    ("kind", "ages"), [("thread", [0, 1, 1]), ("inline", [0, 1, 1]), ("none", [0, 0, 0])]
+)
+def test_the_age_of_the_query_embeddings_is_told_and_never_above_a_step(kind, ages):
+    version = [0]
+    first, second = (
+        Ahead(Letters(), Inputs(), WORKERS[kind](), version=lambda: version[0]) for _ in range(2)
+    )
+    assert first.values(0) == {}
+    for step, age in enumerate(ages):
+        train(first, first=step, steps=1)
+        assert first.values(step + 1) == {"query_staleness_steps": age}
+    second.set_state(first.get_state())
+    train(second, first=3, steps=1)  # what is restored is as old as it was
+    assert second.values(4) == {"query_staleness_steps": ages[-1]}
+    version[0] = 3
+    train(first, first=3, steps=1)
+    assert first.values(4) == {"query_staleness_steps": 0}  # made anew
+    first.close()
+    second.close()
+
+
 def test_a_failure_is_raised_where_the_inputs_are_asked_for(make):
     ahead = make(Inputs(fails_at=2))
     train(ahead, steps=2)
@@ -126,7 +148,7 @@ def test_inputs_that_need_no_parameters_leave_nothing_in_the_position(make):
             return step, batch
 
     ahead = make(Plain())
-    assert train(ahead, steps=2) == [(0, "a"), (1, "b")]
+    assert train(ahead, steps=2) == [(0, "a"), (1, "b")] and ahead.values(2) == {}
     assert ahead.get_state() == {"position": 2}
 
 

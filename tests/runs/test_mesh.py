@@ -9,6 +9,7 @@ import pytest
 from realm_jax.config import MeshConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import ConfigError
+from realm_jax.runs import live_index
 from realm_jax.runs.ict import run_ict
 from realm_jax.runs.live_index import block_embedder
 from realm_jax.runs.qa import run_qa
@@ -45,10 +46,22 @@ def single(config, tmp_path_factory):
     return workdir
 
 
-def test_a_run_with_refreshes_equals_that_on_one_device(config, single, tmp_path):
-    """Stopped and resumed on another mesh on its way."""
+def test_a_run_with_refreshes_equals_that_on_one_device(config, single, tmp_path, monkeypatch):
+    """Stopped on its way and resumed on another mesh, of four devices, while two others embed."""
     run_realm(on(config, data=2, fsdp=2, tensor=2), tmp_path, stop_at=3)
-    run_realm(on(config, data=1, fsdp=4, tensor=2), tmp_path, stop_at=5)
+    spared = dataclasses.replace(
+        on(config, data=1, fsdp=2, tensor=2),
+        refresh=dataclasses.replace(config.refresh, worker="submesh", devices=2),
+    )
+    embedding = []
+
+    def embedder(models, *, block_length, mesh):
+        embedding.append(mesh)
+        return block_embedder(models, block_length=block_length, mesh=mesh)
+
+    monkeypatch.setattr(live_index, "block_embedder", embedder)
+    run_realm(spared, tmp_path, stop_at=5)
+    assert list(embedding[-1].devices.flat) == jax.devices()[-2:]
     assert logged(tmp_path, "index_version") == logged(single, "index_version")
     for name in ("loss", "retrieval_utility", "gradient_norm"):
         found, expected = (list(logged(folder, name).values()) for folder in (tmp_path, single))
