@@ -7,18 +7,17 @@ import numpy as np
 import pytest
 
 from realm_jax.config import MeshConfig
-from realm_jax.data.questions import load_questions
+from realm_jax.data.questions import Questions
 from realm_jax.errors import ConfigError
 from realm_jax.index.manifest import IndexManifest
 from realm_jax.index.store import MANIFEST, version_folder, versions
 from realm_jax.inspect.evaluate import evaluate_run
 from realm_jax.inspect.loaded import open_run
 from realm_jax.runs.realm import run_realm
-from realm_jax.train.checkpoint import Checkpoints
 from tests.runs.compare import logged
 from tests.tiny_run import questions, write_jsonl
 
-STEPS = 5
+STEPS, STEPS_ON_MESH = 5, 3
 
 
 def changed(config, **parts):
@@ -43,31 +42,33 @@ def fused(config, **parts):
 
 @pytest.fixture(scope="module")
 def runs(config, tmp_path_factory) -> dict[str, Path]:
-    """One run each of `exact`, `fused`, and `fused` on a mesh, stopped and resumed on another."""
+    """One run each of `exact`, `fused` (stopped and resumed on its way), and `fused` on a mesh."""
     folder = tmp_path_factory.mktemp("runs")
     run_realm(config, folder / "exact", stop_at=STEPS)
-    run_realm(fused(config), folder / "fused", stop_at=STEPS)
-    for sizes, stop_at in (({"data": 2, "fsdp": 2, "tensor": 2}, 3), ({"data": 4, "tensor": 2}, STEPS)):
-        on_mesh = dataclasses.replace(fused(config), mesh=MeshConfig(**sizes))
-        run_realm(on_mesh, folder / "mesh", stop_at=stop_at)
+    for stop_at in (3, STEPS):
+        run_realm(fused(config), folder / "fused", stop_at=stop_at)
+    on_mesh = dataclasses.replace(fused(config), mesh=MeshConfig(data=2, fsdp=2, tensor=2))
+    run_realm(on_mesh, folder / "mesh", stop_at=STEPS_ON_MESH)
     return {name: folder / name for name in ("exact", "fused", "mesh")}
 
 
-@pytest.mark.parametrize(("name", "relative"), [("fused", 1e-4), ("mesh", 2e-3)])
-def test_a_fused_run_equals_one_that_searches_beside_its_steps(runs, name, relative):
-    adopted = logged(runs["exact"], "index_version")
-    assert logged(runs[name], "index_version") == adopted and set(adopted.values()) == {0, 2, 4}
-    for value in ("loss", "retrieval_utility", "gradient_norm", "valid_candidates", "probe_overlap"):
-        found, expected = (list(logged(runs[run], value).values()) for run in (name, "exact"))
-        np.testing.assert_allclose(found, expected, rtol=relative, atol=1e-4, err_msg=value)
-    one, other = (Checkpoints(runs[run]).restore_params()["embedder"] for run in (name, "exact"))
-    np.testing.assert_allclose(one["projection"]["kernel"], other["projection"]["kernel"], atol=2e-3)
+@pytest.mark.parametrize(
+    ("name", "steps", "relative"), [("fused", STEPS, 1e-4), ("mesh", STEPS_ON_MESH, 2e-3)]
+)
+def test_a_fused_run_equals_one_that_searches_beside_its_steps(runs, name, steps, relative):
+    assert list(logged(runs[name], "index_version").values()) == [0, 2, 2, 4, 4][:steps]
+    for value in ("index_version", "loss", "retrieval_utility", "gradient_norm", "valid_candidates"):
+        found, expected = (logged(runs[run], value) for run in (name, "exact"))
+        assert list(found) == list(expected)[:steps] == list(range(1, steps + 1))
+        np.testing.assert_allclose(
+            list(found.values()), list(expected.values())[:steps], rtol=relative, atol=1e-4, err_msg=value
+        )
     # Nothing is searched on the host while it trains.
     assert logged(runs["exact"], "search_seconds") and not logged(runs[name], "search_seconds")
 
 
 def test_versions_are_published_as_those_of_the_exact_engine(runs):
-    assert versions(runs["fused"] / "index") == versions(runs["exact"] / "index")
+    assert versions(runs["fused"] / "index") == [2, 4]  # those of its two checkpoints
     one, other = (
         IndexManifest.from_json((version_folder(runs[run] / "index", 4) / MANIFEST).read_text())
         for run in ("fused", "exact")
@@ -76,7 +77,7 @@ def test_versions_are_published_as_those_of_the_exact_engine(runs):
 
 
 def test_a_fused_run_is_evaluated_as_any_other(runs, tmp_path):
-    asked = load_questions(write_jsonl(tmp_path / "questions.jsonl", questions()))
+    asked = Questions.load(write_jsonl(tmp_path / "questions.jsonl", questions()))
     found, expected = (
         evaluate_run(open_run(runs[name]), asked, ks=(1, 5), read=False).to_json()["metrics"]
         for name in ("fused", "exact")
