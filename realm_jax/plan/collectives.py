@@ -24,7 +24,7 @@ class Collective(NamedTuple):
     """All operations of one kind in a program."""
 
     name: str
-    count: int
+    operations: int
     bytes: int  # of their results on one chip
 
 

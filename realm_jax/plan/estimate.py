@@ -208,7 +208,7 @@ def _refreshing(job: Job, flops: int, step_seconds: float, assumptions: Assumpti
     row = embedder_flops(job.models.embedder, rows=1, length=round(size.embedded_length))
     total = row * size.blocks
     speedup = assumptions.embedding_share / assumptions.step_share
-    sizes = {"refresh_flops": total, "step_flops": flops, "speedup": speedup}
+    sizes: dict[str, Any] = {"refresh_flops": total, "step_flops": flops, "speedup": speedup}
     # Beside training on the same devices each has half of their time: in steps it is as if it had it all.
     embedding = settings.devices or job.training
     part = total / settings.rolling

@@ -116,14 +116,16 @@ class Job:
             origin=_int32(rows),
         )
         read = (rows, candidates_read(self.config, settings))
-        flags = jax.ShapeDtypeStruct(read, bool)
         candidates = Candidates(
-            block_ids=_int32(*read), blocks=self._blocks(*read), is_null=flags, is_valid=flags
+            block_ids=_int32(*read),
+            blocks=self._blocks(*read),
+            is_null=_flags(*read),
+            is_valid=_flags(*read),
         )
         if not settings.span_weight:
             return batch, candidates
-        mask = jax.ShapeDtypeStruct((*read, 1), bool)
-        return batch, candidates, Occurrences(_int32(*read, 1), _int32(*read, 1), mask, flags)
+        one = (*read, 1)  # the first place in a body
+        return batch, candidates, Occurrences(_int32(*one), _int32(*one), _flags(*one), _flags(*read))
 
     def step_inputs(self, mesh: Any) -> tuple:
         """Return the shapes of what the loop hands to the step."""
@@ -135,11 +137,11 @@ class Job:
         Raises:
           ConfigError: they do not fit.
         """
-        config = dataclasses.replace(
-            self.config,
-            **{self.phase: dataclasses.replace(self.settings, **settings)},
-            mesh=dataclasses.replace(self.config.mesh, **(mesh or {})),
-        )
+        parts: dict[str, Any] = {
+            self.phase: dataclasses.replace(self.settings, **settings),
+            "mesh": dataclasses.replace(self.config.mesh, **(mesh or {})),
+        }
+        config = dataclasses.replace(self.config, **parts)
         return make_job(config, self.phase, self.topology, self.corpus)
 
     def _blocks(self, *shape: int) -> Blocks:
@@ -174,8 +176,12 @@ def make_job(config: Config, phase: str, topology: Topology, corpus: CorpusSize)
     return Job(config, phase, topology, corpus, used, mesh)
 
 
-def _int32(*shape: int) -> jax.ShapeDtypeStruct:
+def _int32(*shape: int) -> Any:
     return jax.ShapeDtypeStruct(shape, jnp.int32)
+
+
+def _flags(*shape: int) -> Any:
+    return jax.ShapeDtypeStruct(shape, bool)
 
 
 def _rows(*shape: int, width: int) -> Rows:

@@ -51,7 +51,7 @@ def estimate_view(plan: Estimate) -> RenderableType:
 
 def _memory_table(plan: Estimate) -> Table:
     chip = plan.job.topology.chip
-    table = Table(title="memory of a chip, counted; a compiler needs less (--compile)", title_justify="left")
+    table = Table(title="memory of a chip, counted (--compile asks the compiler)", title_justify="left")
     table.add_column("")
     table.add_column("GiB", justify="right")
     for name, size in asdict(plan.memory).items():
@@ -135,10 +135,10 @@ def attempt_view(first: Attempt, attempt: Attempt) -> RenderableType:
         style="not bold default",
     )
     table = Table(title="collectives of a step, one in a loop counted once", title_justify="left")
-    for name in ("", "operations", "MiB a chip"):
+    for name in ("", "number", "MiB a chip"):
         table.add_column(name, justify="right" if name else "left")
     for one in compiled.collectives:
-        table.add_row(one.name, str(one.count), f"{one.bytes / (1 << 20):,.1f}")
+        table.add_row(one.name, str(one.operations), f"{one.bytes / (1 << 20):,.1f}")
     return Group(said, table)
 
 
