@@ -1,6 +1,7 @@
 """What is planned is what is run: a step lowered from shapes alone is that of the loop, letter for letter."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import pytest
@@ -16,15 +17,20 @@ from realm_jax.runs.realm import run_realm
 
 
 def ict(config):
-    return "ict", run_ict, config
+    return "ict", run_ict, dataclasses.replace(config, ict=dataclasses.replace(config.ict, batch_size=8))
 
 
 def reading(config):
     """With the places of the masked tokens as a further input."""
     read = dataclasses.replace(
-        config.realm, weights="uniform", span_weight=0.5, microbatches=2, rematerialisation="full"
+        config.realm,
+        batch_size=8,
+        weights="uniform",
+        span_weight=0.5,
+        microbatches=2,
+        rematerialisation="full",
     )
-    return "read", lambda *a: run_realm(*a, phase_name="read"), dataclasses.replace(config, read=read)
+    return "read", partial(run_realm, phase_name="read"), dataclasses.replace(config, read=read)
 
 
 def fused(config):
@@ -32,7 +38,6 @@ def fused(config):
         config,
         index=dataclasses.replace(config.index, engine="fused", storage="bfloat16"),
         realm=dataclasses.replace(config.realm, batch_size=8),
-        mesh=MeshConfig(data=2, fsdp=2, tensor=2),
     )
     return "realm", run_realm, changed
 
@@ -40,6 +45,7 @@ def fused(config):
 @pytest.mark.parametrize("case", [ict, reading, fused])
 def test_the_planned_step_is_the_one_that_is_run(case, make_config, tmp_path, monkeypatch):
     phase, run, config = case(make_config(every=3, worker="inline"))
+    config = dataclasses.replace(config, mesh=MeshConfig(data=2, fsdp=2, tensor=2))
     seen = {}
 
     def first_step(state, *, stream, inputs, step_fn, **rest):
