@@ -5,7 +5,7 @@ It needs no accelerator and no corpus.
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from realm_jax.mesh import AXES
@@ -16,6 +16,7 @@ from realm_jax.plan.memory import (
     ChipMemory,
     chip_memory,
     count_of,
+    kept_bytes,
     searches_on_chips,
 )
 from realm_jax.runs.setup import refreshes
@@ -133,14 +134,15 @@ def estimate(job: Job, assumptions: Assumptions) -> Estimate:
     step_seconds = (flops + search) / (job.training * chip.peak * assumptions.step_share)
     refreshing = _refreshing(job, flops + search, step_seconds, assumptions)
     trained = sum(count_of(picked(job.params, name)) for name in job.rates)
+    memory = chip_memory(job)
     searched = job.phase != "ict" and not (job.phase == "qa" and config.qa.retriever == "bm25")
     return Estimate(
         job=job,
         assumptions=assumptions,
         parameters={name: count_of(part) for name, part in job.params.items()},
         trained=trained,
-        memory=chip_memory(job),
-        alternatives=alternatives(job),
+        memory=memory,
+        alternatives=alternatives(job, memory),
         # ScaNN keeps rows of its own beside those of the version in use.
         host_embeddings=searched * size.blocks * dimension * 4 * (2 if config.index.engine == "scann" else 1),
         host_tokens=size.blocks * size.row_bytes,
@@ -154,15 +156,20 @@ def estimate(job: Job, assumptions: Assumptions) -> Estimate:
     )
 
 
-def alternatives(job: Job) -> tuple[Alternative, ...]:
-    """Count the memory of every policy with 1, 2, 4, ... microbatches that the batch can be taken in."""
+def alternatives(job: Job, memory: ChipMemory) -> tuple[Alternative, ...]:
+    """Count the memory of every policy with 1, 2, 4, ... microbatches that the batch can be taken in.
+
+    Args:
+      job: the phase and its topology.
+      memory: of the job as it is; what the backward pass keeps is all that changes.
+    """
     rows = job.settings.batch_size // job.shards
-    counts = [2**n for n in range(int(math.log2(MOST_MICROBATCHES)) + 1)]
     found = []
     for policy in POLICIES:
-        for count in counts:
+        for count in (2**n for n in range(int(math.log2(MOST_MICROBATCHES)) + 1)):
             if rows % count == 0:
-                total = chip_memory(job.changed(rematerialisation=policy, microbatches=count)).total
+                kept, again = kept_bytes(job.changed(rematerialisation=policy, microbatches=count))
+                total = replace(memory, activations=kept, recomputed=again).total
                 found.append(Alternative(policy, count, total, total <= job.topology.chip.memory))
     return tuple(found)
 

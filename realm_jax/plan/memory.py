@@ -62,7 +62,7 @@ def chip_memory(job: Job) -> ChipMemory:
     copies = count_of(trained) * width if width < 4 else 0
     gathered = _params_bytes(trained, mesh=mesh, gathered=True) if config.mesh.fsdp > 1 else 0
     store = job.store(mesh)
-    kept, again = _kept(job)
+    kept, again = kept_bytes(job)
     beside = refreshes(config, job.phase) and config.refresh.worker in ("thread", "inline")
     return ChipMemory(
         parameters=own(params),
@@ -131,7 +131,7 @@ def kept_a_row(model: Any, *, length: int, masks: int) -> tuple[int, int]:
     return two - one, 2 * one - two
 
 
-def _kept(job: Job) -> tuple[int, int]:
+def kept_bytes(job: Job) -> tuple[int, int]:
     """Return the bytes kept for the backward pass, and those of the layer that is computed again."""
     kept, again = 0, 0
     everything = models_of(job.config)
