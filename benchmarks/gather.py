@@ -9,6 +9,7 @@ The issue asks for 4096 blocks of 288 tokens in under 20 ms.
 import argparse
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ def write_random(path: Path, *, blocks: int, body_width: int, title_width: int) 
         documents=blocks,
         characters=0,
         bad=[],
+        skipped=Counter(),
         position=0.0,
     )
     with CorpusWriter(path, overwrite=False) as writer:

@@ -1,9 +1,8 @@
 """Time the index engines: build, publish, open, search; and measure their recall against exact search.
 
-    python benchmarks/index.py --blocks 10000 100000 --engines exact scann
+    python -m benchmarks.index --blocks 10000 100000 --engines exact scann
 
-Embeddings are drawn around centres, as those of a trained embedder are: isotropic vectors would make any
-tree look bad.
+Embeddings are drawn around centres.
 """
 
 import argparse
@@ -13,16 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.vectors import clustered
 from realm_jax.index.engines import ENGINES
 from realm_jax.index.manifest import IndexManifest, measure_recall
 from realm_jax.index.store import open_version, publish
-
-
-def clustered(count: int, *, dimension: int, centres: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw float32 [count, dimension] around a few centres (their own noise is half as wide)."""
-    places = np.random.default_rng(7).standard_normal((centres, dimension), dtype=np.float32)
-    noise = rng.standard_normal((count, dimension), dtype=np.float32)
-    return places[rng.integers(0, centres, count)] + np.float32(0.5) * noise
 
 
 def measure(

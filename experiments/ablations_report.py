@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from realm_jax.data.questions import Questions
-from realm_jax.inspect.evaluate import evaluate_run, write_evaluation
+from realm_jax.inspect.evaluate import RetrieverName, evaluate_run, write_evaluation
 from realm_jax.inspect.loaded import open_run
 
 LABELS = {
@@ -68,7 +68,7 @@ def measure(seed: int, variants: Sequence[str]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _evaluate(folder: Path, retriever: str, *, read: bool) -> dict[str, float]:
+def _evaluate(folder: Path, retriever: RetrieverName, *, read: bool) -> dict[str, float]:
     run = open_run(folder, batch_size=BATCH, fresh_index=True)
     questions = Questions.load(run.config.dev_questions)
     evaluation = evaluate_run(run, questions, retriever=retriever, ks=(1, 5, 20), read=read, candidates=READ)

@@ -1,18 +1,25 @@
 # shellcheck shell=bash
 # Make the project's own environment in .venv, once for each state of the requirements, and enter it.
-# Sourced by the scripts; expects the variable `root`. PYTHON chooses the interpreter.
+# Sourced by the scripts; expects the variable `root`. PYTHON chooses the interpreter; ACCELERATOR=gpu or tpu adds
+# what JAX needs there.
 
 enter_environment() { # enter_environment REQUIREMENTS_FILE
   : "${root:?must name the folder of the repository}"
-  local python wanted stamp="$root/.venv/$1.sum" venv="$root/.venv/bin/python"
+  local python wanted file files=("$1" ${ACCELERATOR:+"requirements-$ACCELERATOR.txt"})
+  local stamp="$root/.venv/$1${ACCELERATOR:+.$ACCELERATOR}.sum" venv="$root/.venv/bin/python"
+  for file in "${files[@]}"; do
+    [ -f "$root/$file" ] && continue
+    echo "ACCELERATOR is gpu, tpu or empty, but got '$ACCELERATOR'. There is no $file." >&2
+    return 1
+  done
   wanted=$(cat "$root"/requirements*.txt "$root/pyproject.toml" | cksum)
   if ! fits "$venv" || [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-    echo "Installing $1 into .venv (a few minutes the first time)"
+    echo "Installing ${files[*]} into .venv (a few minutes the first time)"
     if ! fits "$venv"; then
       python=$(find_python) || return
       "$python" -m venv --clear "$root/.venv"
     fi
-    "$venv" -m pip install --quiet --disable-pip-version-check -r "$root/$1"
+    "$venv" -m pip install --quiet --disable-pip-version-check "${files[@]/#/-r$root/}"
     "$venv" -m pip install --quiet --disable-pip-version-check --no-deps -e "$root"
     echo "$wanted" >"$stamp"
   fi

@@ -2,8 +2,7 @@
 
 Source: ORQA (Lee et al. 2019), section 6; REALM (Guu et al. 2020), section 4.2.
 Expected: zero-shot recall@5 of 13.9 on the NaturalQuestions-Open dev set (REALM, table 2, baseline).
-Cost: 100,000 steps of 4096 sentences and blocks; the papers used TPUs. Not run by us: this version trains on
-  one device, whose memory must hold a batch.
+Cost: 100,000 steps of 4096 sentences and blocks; the papers used TPUs. Not run by us.
 Command:
   realm_jax import bert-base-uncased --workdir runs/bert
   realm_jax prepare wikipedia.jsonl.gz --out corpora/wikipedia --tokenizer runs/bert

@@ -1,5 +1,6 @@
 """The command line: finds the command, prints its help or its error."""
 
+import errno
 import importlib
 import logging
 import os
@@ -20,6 +21,22 @@ class Command(NamedTuple):
     summary: str
 
 
+# What is no fault of the program, though any file may be the one to meet it: the rule, and the remedy.
+_FULL = (
+    "A command has room for what it writes",
+    "Free some, or choose a folder on another disk; then run it again.",
+)
+_CLOSED = (
+    "A command may read its inputs and write to its folders",
+    "Change the permissions, or choose another path.",
+)
+DISK_ERRORS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EROFS: _CLOSED,
+    errno.EACCES: _CLOSED,
+    errno.EPERM: _CLOSED,
+}
 COMMANDS = {
     "vocabulary": Command("text", "vocabulary", "train a WordPiece vocabulary on texts"),
     "prepare": Command("text", "prepare", "turn texts into a prepared corpus"),
@@ -48,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: those after the program's name; None takes the process's own.
 
     Returns:
-      0; 2 after a message on standard error: a wrong argument, or a broken rule (`RealmError`); 130 after
-      Ctrl-C.
+      0; 2 after a message on standard error: a wrong argument, a broken rule (`RealmError`), or a disk that
+      is full or not to be written to; 130 after Ctrl-C.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] in ("-h", "--help"):
@@ -77,6 +94,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        known = DISK_ERRORS.get(error.errno or 0)
+        if known is None:
+            raise
+        rule, remedy = known
+        where = f"{error.filename}: " if error.filename else ""
+        message = RealmError(rule, got=f"{where}{error.strerror}", remedy=remedy)
+        print(f"realm_jax {name}: {message}", file=sys.stderr)
+        return 2
     return 0
 
 

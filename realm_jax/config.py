@@ -4,20 +4,12 @@ An experiment file returns a `Config`; the command line overrides single values 
 tokens, steps or rows as the comment says. Leaf functions never see these classes.
 """
 
-import dataclasses
 import json
-import types
-import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
-from realm_jax.errors import ConfigError
-
-
-def require(condition: bool, rule: str, *, got: Any, remedy: str) -> None:
-    """Raise ConfigError unless the condition holds."""
-    if not condition:
-        raise ConfigError(rule, got=got, remedy=remedy)
+from realm_jax.checks import from_dict, require, require_above, require_least, require_share
+from realm_jax.checks import to_dict as to_dict  # for those who save a config
 
 
 @dataclass(frozen=True)
@@ -37,6 +29,11 @@ class BertConfig:
     start: Literal["bert", "near_identity"] = "bert"
 
     def __post_init__(self) -> None:
+        require_least(self, 0, "hidden_size")  # 0 stands for another BERT's, in `model.embedder_bert`
+        require_least(
+            self, 1, "num_layers", "num_heads", "intermediate_size", "max_positions", "type_vocab_size"
+        )
+        require_above(self, "layer_norm_eps")
         require(
             self.hidden_size % self.num_heads == 0,
             "bert.num_heads must divide bert.hidden_size",
@@ -68,6 +65,12 @@ class ModelConfig:
     normalize: bool = False  # scale embeddings to length 1
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
 
+    def __post_init__(self) -> None:
+        require_least(self, 0, "vocab_size", "embedding_size")
+        require_least(self, 1, "span_hidden_size", "max_span_width")
+        require_above(self, "span_norm_eps")
+        require_least(self.bert, 1, "hidden_size")
+
     @property
     def retriever_bert(self) -> BertConfig:
         """The embedder's BERT."""
@@ -86,6 +89,7 @@ class ShapeConfig:
     null_block: bool = True  # an empty block is always the first candidate
 
     def __post_init__(self) -> None:
+        require_least(self, 1, "query_length", "block_length", "max_masks")
         least = 2 if self.null_block else 1
         require(
             self.candidates >= least,
@@ -127,6 +131,10 @@ class OptimizerConfig:
     weight_decay: float = 0.01  # of kernels and embeddings, decoupled
     clip_norm: float = 1.0  # largest global norm of the gradient
 
+    def __post_init__(self) -> None:
+        require_least(self, 0, "learning_rate", "warmup_steps", "weight_decay")
+        require_above(self, "clip_norm")
+
 
 @dataclass(frozen=True)
 class PhaseConfig:
@@ -166,6 +174,10 @@ class IctConfig(PhaseConfig):
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=1e-4))
     keep_probability: float = 0.1  # how often the pseudo-query stays in its block
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_share(self, "keep_probability")
+
 
 @dataclass(frozen=True)
 class RealmConfig(PhaseConfig):
@@ -188,6 +200,13 @@ class RealmConfig(PhaseConfig):
     span_weight: float = 0.0  # of a loss that makes the reader's span scorer point at the masked span
     # find a step's blocks during the step before, with the parameters before that one; not with `fused`
     ahead: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_share(self, "swap_probability", "swap_share")
+        require_least(self, 0, "retriever_learning_rate", "candidates", "span_weight")
+        require_least(self, 0, "evidence_pool", "evidence_window", "window_steps")
+        require_least(self, 1, "oversample")
 
 
 @dataclass(frozen=True)
@@ -212,6 +231,9 @@ class QaConfig(PhaseConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_share(self, "swap_probability", "drop_sentences")
+        require_least(self, 0, "strange_sentences", "beam")
+        require_least(self, 1, "candidates", "max_answers")
         require(
             self.beam == 0 or (self.beam >= self.candidates and self.loss == "orqa"),
             "qa.beam is at least qa.candidates, and looked at by qa.loss orqa alone",
@@ -246,6 +268,9 @@ class IndexConfig:
     extra: int = 8  # blocks searched beyond the candidates, against trivial and duplicate ones
 
     def __post_init__(self) -> None:
+        require_share(self, "recall_floor")
+        require_least(self, 1, "recall_k", "recall_sample", "embed_batch_size")
+        require_least(self, 0, "extra")
         require(
             self.engine != "scann" or self.storage == "float32",
             "index.storage is of the engines on the devices: `exact`, `approx` and `fused`",
@@ -272,6 +297,7 @@ class RefreshConfig:
     probes: int = 64  # queries of the fixed set on which stale and fresh results are compared
 
     def __post_init__(self) -> None:
+        require_least(self, 0, "every", "lag", "retries", "probes")
         require(
             self.adoption != "at_lag" or 1 <= self.lag <= max(self.every, 1),
             "refresh.lag must be between 1 and refresh.every under at_lag",
@@ -327,59 +353,10 @@ class Config:
     index: IndexConfig = field(default_factory=IndexConfig)
     refresh: RefreshConfig = field(default_factory=RefreshConfig)
 
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Turn a config into plain JSON types."""
-    return dataclasses.asdict(config)
-
-
-def from_dict(kind: type, values: Any, *, where: str = "config") -> Any:
-    """Build a config from plain JSON types.
-
-    Args:
-      kind: the dataclass to build.
-      values: a dict with a subset of its fields; missing ones take their defaults.
-      where: dotted name of this part, for errors.
-
-    Raises:
-      ConfigError: an unknown key, or a value of the wrong type.
-    """
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    hints = typing.get_type_hints(kind)
-    require(isinstance(values, dict), f"{where} must be a table", got=values, remedy="Give its keys.")
-    for key in values:
-        require(
-            key in fields,
-            f"{where} has the keys {', '.join(sorted(fields))}",
-            got=key,
-            remedy="Check the spelling; unknown keys are never ignored.",
-        )
-    built = {key: _checked(hints[key], value, where=f"{where}.{key}") for key, value in values.items()}
-    return kind(**built)
+    def __post_init__(self) -> None:
+        require_least(self, 0, "seed")
 
 
 def from_json(text: str) -> Config:
     """Read a config saved by `json.dumps(to_dict(config))`."""
     return from_dict(Config, json.loads(text))
-
-
-def _checked(hint: Any, value: Any, *, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast(type, hint), value, where=where)
-    if typing.get_origin(hint) is Literal:
-        allowed = typing.get_args(hint)
-        require(
-            value in allowed, f"{where} must be one of {', '.join(allowed)}", got=value, remedy="Pick one."
-        )
-        return value
-    if isinstance(hint, types.UnionType):
-        raise TypeError(f"{where}: union types are not used in configs")
-    accepted = (int, float) if hint is float else hint
-    wrong_bool = isinstance(value, bool) and hint is not bool
-    require(
-        isinstance(value, accepted) and not wrong_bool,
-        f"{where} must be of type {hint.__name__}",
-        got=value,
-        remedy="Correct the value.",
-    )
-    return float(value) if hint is float else value

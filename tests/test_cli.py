@@ -1,10 +1,12 @@
 """The command line: help, errors, and every use of a run, through `main`."""
 
+import errno
 import json
 import os
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,6 +140,44 @@ def test_a_vocabulary_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert main(words) == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["vocab.txt"]
+
+
+@pytest.mark.parametrize(
+    ("number", "rule", "remedy"),
+    [
+        (errno.ENOSPC, "has room", "another disk"),
+        (errno.EROFS, "write to its folders", "another path"),
+        (errno.EACCES, "write to its folders", "another path"),
+    ],
+)
+def test_a_disk_that_is_full_or_closed_is_one_message(monkeypatch, capsys, number, rule, remedy):
+    def fails(*arguments, **settings):
+        raise OSError(number, os.strerror(number), "out/bodies.bin")
+
+    monkeypatch.setattr("realm_jax.commands.text.prepare_corpus", fails)
+    assert main(["prepare", "a.jsonl", "--out", "b", "--vocab-size", "100"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("realm_jax prepare: ") and shown.count("\n") == 1
+    assert rule in shown and f"out/bodies.bin: {os.strerror(number)}" in shown and remedy in shown
+
+
+def test_another_fault_of_the_system_keeps_its_traceback(monkeypatch):
+    def fails(*arguments, **settings):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("realm_jax.commands.text.prepare_corpus", fails)
+    with pytest.raises(OSError, match="Input/output"):
+        main(["prepare", "a.jsonl", "--out", "b", "--vocab-size", "100"])
+
+
+def test_a_pipeline_without_beam_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    monkeypatch.delitem(sys.modules, "realm_jax.data.pipeline", raising=False)
+    words = ["prepare", "a.jsonl", "--out", "b", "--vocab-size", "100"]
+    assert main([*words, "--beam", ""]) == 2
+    assert "requirements-beam.txt" in capsys.readouterr().err
+    assert main([*words, "--beam-folder", "c"]) == 2
+    assert "Give --beam too" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_with_one_line(monkeypatch, capsys):

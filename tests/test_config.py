@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from realm_jax.config import (
     BertConfig,
     Config,
     IctConfig,
+    IndexConfig,
     MeshConfig,
     ModelConfig,
     OptimizerConfig,
@@ -105,6 +107,24 @@ def test_unknown_keys_and_wrong_types_are_named(values, where):
         (lambda: RealmConfig(batch_size=6, microbatches=4), "microbatches must divide batch_size"),
         (lambda: IctConfig(microbatches=0), "microbatches must divide batch_size"),
         (lambda: MeshConfig(fsdp=0), "mesh.fsdp and mesh.tensor must be at least 1"),
+        (lambda: IndexConfig(recall_floor=1.1), r"recall_floor must be in \[0, 1\]"),
+        (lambda: IndexConfig(recall_floor=-0.1), r"recall_floor must be in \[0, 1\]"),
+        (lambda: IndexConfig(recall_floor=math.nan), r"recall_floor must be in \[0, 1\]"),
+        (lambda: IctConfig(keep_probability=1.5), "keep_probability must be in"),
+        (lambda: RealmConfig(swap_share=80), "swap_share must be in"),
+        (lambda: QaConfig(drop_sentences=-1), "drop_sentences must be in"),
+        (lambda: IndexConfig(recall_sample=0), "recall_sample must be at least 1"),
+        (lambda: BertConfig(num_heads=0), "num_heads must be at least 1"),
+        (lambda: ModelConfig(bert=BertConfig(hidden_size=0)), "hidden_size must be at least 1"),
+        (lambda: ModelConfig(max_span_width=0), "max_span_width must be at least 1"),
+        (lambda: ShapeConfig(max_masks=0), "max_masks must be at least 1"),
+        (lambda: OptimizerConfig(learning_rate=-1e-4), "learning_rate must be at least 0"),
+        (lambda: OptimizerConfig(learning_rate=math.nan), "learning_rate must be at least 0"),
+        (lambda: OptimizerConfig(clip_norm=0.0), "clip_norm must be above 0"),
+        (lambda: RealmConfig(oversample=0), "oversample must be at least 1"),
+        (lambda: QaConfig(max_answers=0), "max_answers must be at least 1"),
+        (lambda: RefreshConfig(retries=-1), "retries must be at least 0"),
+        (lambda: Config(seed=-1), "seed must be at least 0"),
         (lambda: RefreshConfig(adoption="at_lag"), "refresh.lag must be between"),
         (lambda: RefreshConfig(adoption="at_lag", every=10, lag=11), "refresh.lag must be between"),
         (lambda: RefreshConfig(worker="submesh"), "refresh.devices is the number"),

@@ -34,13 +34,22 @@ def defines_config(path: Path) -> bool:
     return any(isinstance(node, ast.FunctionDef) and node.name == "config" for node in tree.body)
 
 
+def commands_of(path: Path) -> list[list[str]]:
+    """Return the commands of an experiment's docstring, in words."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    command = text.split("Command:", 1)[1].replace("\\\n", " ")
+    return [shlex.split(line) for line in command.splitlines() if line.strip()]
+
+
 FILES = sorted(path for path in EXPERIMENTS.glob("*.py") if defines_config(path))
 each_experiment = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 
 def test_there_are_experiments():
     names = {path.stem for path in FILES}
-    assert {"quickstart", "wiki_nq_mini", "ict_wiki", "realm_wiki", "openqa_nq"} <= names
+    assert {"quickstart", "wiki_nq_mini", "ict_wiki", "realm_wiki", "realm_ccnews"} <= names
+    assert {"openqa_nq", "openqa_webq", "openqa_curatedtrec"} <= names
+    assert len([name for name in names if name.startswith("ablation_")]) >= 6
 
 
 @each_experiment
@@ -63,9 +72,7 @@ def test_it_says_source_expected_score_cost_and_command(path):
 
 @each_experiment
 def test_its_commands_name_commands_files_and_options_that_are_there(path):
-    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-    command = text.split("Command:", 1)[1].replace("\\\n", " ")
-    lines = [shlex.split(line) for line in command.splitlines() if line.strip()]
+    lines = commands_of(path)
     assert lines
     for program, *arguments in lines:
         if program == "bash":
@@ -74,7 +81,10 @@ def test_its_commands_name_commands_files_and_options_that_are_there(path):
             assert program == "realm_jax"
             name, *options = arguments
             parse(OPTIONS[name], options, prog=name, examples="")
-            assert [w for w in arguments if w.endswith(".py")] in ([], [f"experiments/{path.name}"])
+            for word in options:
+                assert not word.endswith(".py") or EXPERIMENTS.parent / word in FILES
+    if all(program == "realm_jax" for program, *_ in lines):
+        assert any(f"experiments/{path.name}" in line for line in lines)
 
 
 @each_experiment

@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "realm_jax"
 # From the ground up. What stands in one line must not import one another; F0 and F6 have steps of their own.
 FLOORS = (
     ("errors", "types", "progress"),  # F0
+    ("checks",),
     ("config",),
     ("text", "ops", "mesh", "chips"),  # F1
     ("models", "data"),  # F2

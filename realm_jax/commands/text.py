@@ -1,6 +1,8 @@
 """vocabulary, prepare. Nothing here imports jax."""
 
+import importlib
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,21 +10,24 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from realm_jax.commands.parsing import OptionalInt, OptionalPath, parse
+from realm_jax.checks import require
+from realm_jax.commands.parsing import OptionalInt, OptionalPath, OptionalText, parse
+from realm_jax.data.prepare import Encoder
 from realm_jax.data.prepare import prepare as prepare_corpus
 from realm_jax.data.records import Document, Fields, parse_document
 from realm_jax.data.sources import Source, open_source
 from realm_jax.data.writer import BAD_RECORDS
-from realm_jax.errors import CorpusError
+from realm_jax.errors import CorpusError, MissingExtra
 from realm_jax.text.tokenizer import Tokenizer, train_vocabulary
 
 Sources = Annotated[
     Positional[tuple[str, ...]],
     arg(
         metavar="SOURCE ...",
-        help=".jsonl or .jsonl.gz: a JSON object a line, a document each; a folder: its .txt files, those in "
-        "subfolders too, titled by file name; .txt: one such file; tfds:name/config:split: a TFDS dataset on "
-        "disk in ArrayRecord format. Several make one corpus.",
+        help=".jsonl or .jsonl.gz: a JSON object a line, a document each; a folder: its .txt "
+        "files, those in subfolders too, titled by file name; .txt: one such file; .xml, .xml.bz2 or "
+        ".xml.gz: a dump of Wikipedia or another MediaWiki, or a part of one; tfds:name/config:split: a TFDS "
+        "dataset on disk in ArrayRecord format. Several make one corpus.",
         help_behavior_hint="(at least one)",
     ),
 ]
@@ -61,7 +66,8 @@ class Prepare:
 
     Blocks are filled greedily with whole sentences. A bad record (broken JSON, invalid UTF-8, a missing or
     empty field) is left out, counted by reason, and named with file and line: the first ones here, all in
-    bad_records.jsonl in the folder. The folder appears when it is complete.
+    bad_records.jsonl in the folder. Pages of a dump that are no articles are passed over and counted. The
+    folder appears when it is complete.
     """
 
     sources: Sources
@@ -77,6 +83,10 @@ class Prepare:
     workers: OptionalInt = None  # processes (default: one a core)
     strict: bool = False  # stop at the first bad record instead of leaving it out
     overwrite: bool = False  # replace the corpus of that name
+    # options of Apache Beam: let a pipeline of it read and encode; "": in this process, for a trial
+    beam: OptionalText = None
+    # where the pipeline's workers leave what they have encoded; all must see it (default: beside --out)
+    beam_folder: OptionalPath = None
     tfds_dir: OptionalPath = None  # where TFDS keeps its datasets (default: where TFDS does)
 
 
@@ -125,6 +135,8 @@ def prepare(arguments: Sequence[str], *, prog: str) -> None:
         realm_jax prepare wiki.jsonl.gz --out corpora/wiki --vocab-size 30000
         realm_jax prepare my_notes/ --out corpora/notes --tokenizer vocab.txt --max-block-tokens 128
         realm_jax prepare tfds:wiki40b/en:train --out corpora/wiki40b --tokenizer bert/vocab.txt
+        realm_jax prepare enwiki-pages-articles.xml.bz2 --out corpora/enwiki --tokenizer bert/vocab.txt
+        realm_jax prepare enwiki.xml.bz2 --out enwiki --tokenizer vocab.txt --beam="--runner=FlinkRunner"
         """,
     )
     report = prepare_corpus(
@@ -138,6 +150,7 @@ def prepare(arguments: Sequence[str], *, prog: str) -> None:
         splitter=options.splitter,
         fields=options.fields.fields(),
         workers=options.workers,
+        encoder=_pipeline(options),
         strict=options.strict,
         overwrite=options.overwrite,
         tfds_dir=options.tfds_dir,
@@ -146,6 +159,8 @@ def prepare(arguments: Sequence[str], *, prog: str) -> None:
         f"{report.path}: {report.blocks} blocks from {report.documents} documents, "
         f"{report.characters} characters, hash {report.content_hash[:12]}"
     )
+    if report.skipped_counts:
+        print(f"passed over: {', '.join(f'{n} {reason}' for reason, n in report.skipped_counts.items())}")
     if report.bad_counts:
         print(f"left out: {', '.join(f'{n} {reason}' for reason, n in report.bad_counts.items())}")
         for bad in report.bad_records:
@@ -153,6 +168,30 @@ def prepare(arguments: Sequence[str], *, prog: str) -> None:
         more = sum(report.bad_counts.values()) - len(report.bad_records)
         if more:
             print(f"  and {more} more, all in {report.path / BAD_RECORDS}")
+
+
+def _pipeline(options: Prepare) -> Encoder | None:
+    """Return the pipeline that was asked for, or None."""
+    if options.beam is None:
+        require(
+            options.beam_folder is None,
+            "--beam-folder is where the workers of --beam leave what they have encoded",
+            got=str(options.beam_folder),
+            remedy="Give --beam too, or neither.",
+        )
+        return None
+    try:
+        pipeline = importlib.import_module("realm_jax.data.pipeline")
+    except ImportError as error:
+        raise MissingExtra(
+            "--beam needs the package apache-beam",
+            got=str(error),
+            remedy="pip install -r requirements-beam.txt.",
+        ) from error
+    encoder: Encoder = pipeline.beam_encoder(
+        shlex.split(options.beam), tfds_dir=options.tfds_dir, folder=options.beam_folder
+    )
+    return encoder
 
 
 class _Texts:

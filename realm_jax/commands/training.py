@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 from tyro.conf import arg
 
 from realm_jax.commands.parsing import OptionalInt, OptionalPath, parse
+from realm_jax.commands.smoke import TEXTS, shrink, write_texts
 from realm_jax.config import Config, from_json
 from realm_jax.errors import ConfigError
 
@@ -30,6 +31,8 @@ class Ict:
     workdir: Path  # folder of the run; a run that is there is resumed
     # Python file whose config() returns a Config (default: the values of --start-from, if any)
     experiment: OptionalPath = None
+    # try the experiment: a few steps of a tiny model on texts of its own, made in WORKDIR/smoke
+    smoke: bool = False
     # folder of a run, or of an import, to take parameters from (default: fresh ones)
     start_from: OptionalPath = None
     # folder of a run, or of an import, to take encoder and reader from instead
@@ -82,6 +85,7 @@ def ict(arguments: Sequence[str], *, prog: str) -> None:
         examples="""
         realm_jax ict --workdir runs/ict --corpus corpora/wiki --ict.steps 3000 --ict.batch-size 64
         realm_jax ict --workdir runs/ict --experiment experiments/wiki_nq_mini.py --seed 1
+        realm_jax ict --workdir runs/try/ict --experiment experiments/ict_wiki.py --smoke
         """,
     )
     from realm_jax.runs.ict import run_ict
@@ -115,6 +119,7 @@ def pretrain(arguments: Sequence[str], *, prog: str) -> None:
         realm_jax pretrain --workdir runs/realm --start-from runs/read
         realm_jax pretrain --workdir runs/realm --start-from runs/read --realm.steps 700 --refresh.every 25
         realm_jax pretrain --workdir runs/r --start-from runs/read --refresh.adoption at_lag --refresh.lag 20
+        realm_jax pretrain --workdir runs/try/realm --experiment experiments/realm_wiki.py --smoke
         """,
     )
     from realm_jax.runs.realm import run_realm
@@ -149,8 +154,12 @@ def parse_training(kind: type[Options], arguments: Sequence[str], *, prog: str, 
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--experiment", type=Path)
     first.add_argument("--start-from", "--start_from", type=Path)
+    first.add_argument("--workdir", type=Path, default=Path())
+    first.add_argument("--smoke", action=argparse.BooleanOptionalAction, default=False)
     known, _ = first.parse_known_args([word for word in arguments if word not in ("-h", "--help")])
     base = base_config(known.experiment, known.start_from)
+    if known.smoke:
+        base = shrink(base or Config(), folder=known.workdir / TEXTS)
     default = None
     if base is not None:
         import tyro
@@ -220,6 +229,8 @@ def changes(value: Any, default: Any, *, where: str = "") -> list[tuple[str, Any
 
 def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) -> None:
     before = [folder for folder in (options.start_from, options.encoder_from) if folder is not None]
+    if options.smoke:
+        write_texts(options.workdir / TEXTS)
     if before and options.config.corpus:
         from realm_jax.data.corpus import Corpus
         from realm_jax.runs.setup import check_run_vocabulary

@@ -2,12 +2,13 @@
 
 import os
 import signal
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from realm_jax.data.records import BadRecord, Document, Fields, RawRecord, parse_document
+from realm_jax.data.records import BadRecord, Document, Fields, RawRecord, Skipped, parse_document
 from realm_jax.text.blocks import Splitter, block_uid, fill_blocks, first_tokens
 from realm_jax.text.salient import KINDS, Tagger
 from realm_jax.text.tokenizer import Tokenizer
@@ -31,6 +32,7 @@ class EncodedChunk(NamedTuple):
     documents: int
     characters: int
     bad: list[BadRecord]
+    skipped: Counter[str]  # records that are no documents, by reason
     position: float  # of the last record
 
 
@@ -70,7 +72,7 @@ def encode_chunk(
     for raw, item in zip(records, parsed, strict=True):
         if isinstance(item, BadRecord):
             bad.append(item)
-        elif next(empty):
+        elif isinstance(item, Document) and next(empty):
             bad.append(BadRecord(raw.file, raw.line, "empty_text", f"no word in {fields.text}"))
 
     tokenizer = words.tokenizer
@@ -108,6 +110,7 @@ def encode_chunk(
         np.array(counts, np.int64),
         owner,
         bad,
+        Counter(item.reason for item in parsed if isinstance(item, Skipped)),
         tokenizer=tokenizer,
         body_width=body_width,
         title_width=title_width,
@@ -156,6 +159,7 @@ def _chunk(
     counts: np.ndarray,
     owner: Sequence[int],
     bad: list[BadRecord],
+    skipped: Counter[str],
     *,
     tokenizer: Tokenizer,
     body_width: int,
@@ -205,6 +209,7 @@ def _chunk(
         documents=len(set(owner)),
         characters=sum(len(documents[number].text) for number in set(owner)),
         bad=bad,
+        skipped=skipped,
         position=position,
     )
 

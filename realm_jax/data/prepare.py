@@ -5,10 +5,11 @@ import math
 import multiprocessing
 import os
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,9 @@ from realm_jax.text.word_cache import WordCache
 CHUNK_RECORDS, CHUNK_BYTES = 256, 1 << 20  # whichever is reached first
 SHOWN_BAD_RECORDS = 20
 
+# (sources, tokenizer, settings of `encode_chunk`, a folder to work in) -> the chunks in the sources' order
+Encoder = Callable[[Sequence[Source], Tokenizer, dict[str, Any], Path], Iterator[EncodedChunk]]
+
 
 class PrepareReport(NamedTuple):
     """What came of it."""
@@ -37,6 +41,7 @@ class PrepareReport(NamedTuple):
     content_hash: str
     bad_counts: dict[str, int]  # by reason
     bad_records: list[BadRecord]  # the first few
+    skipped_counts: dict[str, int]  # of a dump: pages that are no articles, by reason
 
 
 def prepare(
@@ -51,6 +56,7 @@ def prepare(
     splitter: str = "rules",
     fields: Fields = Fields(),  # noqa: B008 - immutable
     workers: int | None = None,
+    encoder: Encoder | None = None,
     strict: bool = False,
     overwrite: bool = False,
     tfds_dir: str | Path | None = None,
@@ -62,7 +68,8 @@ def prepare(
     input. The same sources and settings give the same corpus, whatever the number of workers.
 
     Args:
-      sources: .jsonl or .jsonl.gz files, folders of .txt files, "tfds:name/config:split".
+      sources: .jsonl files, folders of .txt files, MediaWiki dumps, "tfds:name/config:split"; what
+        `open_source` knows.
       out: the folder to write; appears when complete.
       tokenizer: a vocabulary (vocab.txt), or a prepared corpus whose vocabulary is to be shared.
       vocab_size: instead of `tokenizer`: train a vocabulary of this size on the sources.
@@ -72,11 +79,13 @@ def prepare(
       splitter: name of the sentence splitter.
       fields: names of the fields of a record.
       workers: processes; as many as this process may use cores if None; 1 works in this process.
+      encoder: instead of `workers`: who reads and encodes, such as a pipeline on many machines; the corpus
+        is the same.
       strict: stop at the first bad record; otherwise bad records are counted, left out, and named in
         `bad_records.jsonl` in the corpus's folder.
       overwrite: replace a prepared corpus of that name.
       tfds_dir: where TFDS keeps its datasets.
-      progress: told the kilobytes of input that are done (the examples, for TFDS); if None, a bar or lines.
+      progress: told the kilobytes of input that are done; if None, a bar or lines.
 
     Returns:
       Counts, the content hash, and which records were left out.
@@ -85,6 +94,7 @@ def prepare(
       ConfigError: a setting is unknown or contradicts another.
       CorpusError: an input cannot be read, `out` exists, no block came out, or, with `strict`, a record
         is bad.
+      MissingExtra: a package that a source needs is not installed.
     """
     if (tokenizer is None) == (vocab_size is None):
         raise ConfigError(
@@ -98,8 +108,12 @@ def prepare(
             got=f"{max_block_tokens=}, {title_tokens=}",
             remedy="The usual widths are 288 and 24.",
         )
-    if workers is not None and workers < 1:
-        raise ConfigError("prepare has at least 1 worker", got=workers, remedy="Leave it out: one a core.")
+    if workers is not None and (workers < 1 or encoder):
+        raise ConfigError(
+            "prepare has at least 1 worker, and a pipeline's workers are its own",
+            got=workers,
+            remedy="Leave it out: one a core.",
+        )
     settings: dict[str, Any] = {
         "fields": fields,
         "splitter": get_splitter(splitter),
@@ -110,25 +124,25 @@ def prepare(
     opened = [open_source(source, tfds_dir=tfds_dir) for source in sources]
     if not opened:
         raise ConfigError("prepare needs a source", got="none", remedy="Name a file, folder or dataset.")
-    per_unit = 1000.0 if all(source.unit == "bytes" for source in opened) else 1.0
-    total = math.ceil(sum(source.total for source in opened) / per_unit)
+    encode = encoder or partial(encode_here, workers=workers or _cores())
+    total = math.ceil(sum(source.total for source in opened) / 1000)
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     shown: list[BadRecord] = []
     with ExitStack() as stack:
         writer = stack.enter_context(CorpusWriter(Path(out), overwrite=overwrite))
         vocabulary = _tokenizer(tokenizer, vocab_size, opened, fields=fields, strict=strict)
-        unit = "kB" if per_unit == 1000 else "examples"
-        default = reporter("prepare", total, unit=unit)
+        default = reporter("prepare", total, unit="kB")
         if progress is None:
             stack.enter_context(default)
         told = progress or default
-        chunks = _chunks(_records(opened), records_max=CHUNK_RECORDS, size=CHUNK_BYTES)
-        for chunk in _encoded(chunks, vocabulary, settings, workers=workers or _cores()):
+        for chunk in encode(opened, vocabulary, settings, writer.scratch):
             if strict and chunk.bad:
                 raise chunk.bad[0].error()
             writer.add(chunk)
             reasons.update(bad.reason for bad in chunk.bad)
+            skipped.update(chunk.skipped)
             shown += chunk.bad[: SHOWN_BAD_RECORDS - len(shown)]
             counts.update(
                 blocks=len(chunk.uids),
@@ -139,12 +153,13 @@ def prepare(
                 wordpieces=int(chunk.body_lengths.sum()) - len(chunk.uids),
             )
             # Files are read ahead: the end of the input is not yet the end of the work.
-            told.update(min(int(chunk.position / per_unit), total - 1), f"{counts['blocks']} blocks")
+            told.update(min(int(chunk.position / 1000), max(total - 1, 0)), f"{counts['blocks']} blocks")
         told.update(total, f"{counts['blocks']} blocks")
         if not counts["blocks"]:
             raise CorpusError(
                 "A corpus has at least one block",
-                got=f"none ({sum(reasons.values())} bad records: {dict(reasons)})",
+                got=f"none ({sum(reasons.values())} bad records: {dict(reasons)}, "
+                f"passed over: {dict(skipped)})",
                 remedy=f"Check the sources{', ' + str(shown[0]) if shown else ''}.",
             )
         manifest = writer.finish(
@@ -152,6 +167,7 @@ def prepare(
             {
                 "counts": dict(counts),
                 "bad_records": dict(sorted(reasons.items())),
+                "skipped": dict(sorted(skipped.items())),
                 "bad_examples": [str(bad) for bad in shown],
                 "kinds": list(KINDS),
                 "settings": {
@@ -172,6 +188,7 @@ def prepare(
         manifest["content_hash"],
         dict(sorted(reasons.items())),
         shown,
+        dict(sorted(skipped.items())),
     )
 
 
@@ -199,31 +216,33 @@ class _Texts(Iterable[str]):
         self._sources, self._fields, self._strict = sources, fields, strict
 
     def __iter__(self) -> Iterator[str]:
-        for raw in _records(self._sources):
+        for raw in itertools.chain.from_iterable(source.records() for source in self._sources):
             document = parse_document(raw, self._fields)
             if isinstance(document, Document):
                 yield document.title
                 yield document.text
-            elif self._strict:
+            elif self._strict and isinstance(document, BadRecord):
                 raise document.error()
 
 
-def _records(sources: Sequence[Source]) -> Iterator[RawRecord]:
-    before = 0.0
-    for source in sources:
-        for raw in source.records():
-            yield raw._replace(position=before + raw.position)
-        before += source.total
+def offsets(sources: Sequence[Source]) -> list[float]:
+    """Return the bytes before each source, by which positions go on from one to the next."""
+    return [0.0, *itertools.accumulate(source.total for source in sources)][: len(sources)]
 
 
-def _chunks(records: Iterable[RawRecord], *, records_max: int, size: int) -> Iterator[list[RawRecord]]:
-    """Group records; where the cuts fall depends on the records alone."""
+def chunks_of(source: Source, *, before: float = 0.0) -> Iterator[list[RawRecord]]:
+    """Read a source in chunks of records; where the cuts fall depends on the records alone.
+
+    Args:
+      source: what to read.
+      before: bytes of the sources before it.
+    """
     chunk: list[RawRecord] = []
     held = 0
-    for raw in records:
-        chunk.append(raw)
-        held += len(raw.data) if isinstance(raw.data, bytes) else sum(_size(v) for v in raw.data.values())
-        if len(chunk) >= records_max or held >= size:
+    for raw in source.records():
+        chunk.append(raw._replace(position=before + raw.position))
+        held += sum(map(_size, raw.data.values())) if isinstance(raw.data, Mapping) else len(raw.data)
+        if len(chunk) >= CHUNK_RECORDS or held >= CHUNK_BYTES:
             yield chunk
             chunk, held = [], 0
     if chunk:
@@ -234,10 +253,20 @@ def _size(value: object) -> int:
     return len(value) if isinstance(value, str | bytes) else 8
 
 
-def _encoded(
-    chunks: Iterator[list[RawRecord]], tokenizer: Tokenizer, settings: dict[str, Any], *, workers: int
+def encode_here(
+    sources: Sequence[Source],
+    tokenizer: Tokenizer,
+    settings: dict[str, Any],
+    scratch: Path,
+    *,
+    workers: int,
 ) -> Iterator[EncodedChunk]:
-    """Encode chunks, in their order, with a bounded number of them in memory."""
+    """Encode sources by processes of this machine, with a bounded number of chunks in memory."""
+    del scratch
+    each = (
+        chunks_of(source, before=before) for source, before in zip(sources, offsets(sources), strict=True)
+    )
+    chunks = itertools.chain.from_iterable(each)
     first = list(itertools.islice(chunks, 2))
     if workers == 1 or len(first) < 2:  # starting processes would take longer than the work
         words = WordCache(tokenizer)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.records import BadRecord, RawRecord, parse_json, text_field
+from realm_jax.data.records import BadRecord, RawRecord, Skipped, parse_fields, text_field
 from realm_jax.data.sources import open_source
 from realm_jax.data.stream import Stream, build_stream
 from realm_jax.errors import CorpusError
@@ -93,7 +93,9 @@ def parse_question(raw: RawRecord) -> Question | BadRecord:
     Beside our own field names those of TFDS datasets are known: the answers may be in `answer`
     (natural_questions_open) or in its `aliases` (trivia_qa), or in `text` of `answers` (squad).
     """
-    value = parse_json(raw)
+    value = parse_fields(raw)
+    if isinstance(value, Skipped):  # pages of a dump are no questions
+        return BadRecord(raw.file, raw.line, "wrong_type", f"a {value.reason}, not a question")
     if isinstance(value, BadRecord):
         return value
     question = text_field(raw, value, "question")

@@ -2,20 +2,29 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from realm_jax.errors import CorpusError
 
 # Reasons for which a record is left out.
-REASONS = ("broken_json", "not_an_object", "invalid_utf8", "missing_field", "wrong_type", "empty_text")
+REASONS = (
+    "broken_json",
+    "not_an_object",
+    "invalid_utf8",
+    "missing_field",
+    "wrong_type",
+    "empty_text",
+    "broken_xml",
+    "broken_wikitext",
+)
 
 
 class RawRecord(NamedTuple):
-    """A record as it was read: a line of JSON, or fields."""
+    """A record as it was read: a line of JSON, fields, or what makes fields when it is asked."""
 
     file: str
-    line: int  # from 1; the number of the example where a source has no lines
-    data: bytes | Mapping[str, Any]
+    line: int  # from 1; the number of the example or page where a source has no lines
+    data: "bytes | Mapping[str, Any] | Unparsed"
     position: float  # how much of all sources has been read when this record is done, in their own units
 
 
@@ -48,6 +57,24 @@ class BadRecord(NamedTuple):
         )
 
 
+class Skipped(NamedTuple):
+    """A record that is sound and no document, such as a redirect; counted and not named one by one."""
+
+    reason: str
+
+
+class Unparsed(Protocol):
+    """A record that costs much to parse: that is done where it is encoded, by all processes."""
+
+    def __len__(self) -> int:
+        """Return its size, bytes."""
+        ...
+
+    def fields(self, file: str, line: int) -> Mapping[str, Any] | BadRecord | Skipped:
+        """Return its fields, or why there are none."""
+        ...
+
+
 class Fields(NamedTuple):
     """The names under which a source keeps what is needed."""
 
@@ -56,10 +83,12 @@ class Fields(NamedTuple):
     id: str = "id"  # optional in a record
 
 
-def parse_json(raw: RawRecord) -> Mapping[str, Any] | BadRecord:
-    """Decode one line of JSON into its fields; fields that are already there pass."""
-    if not isinstance(raw.data, bytes):
+def parse_fields(raw: RawRecord) -> Mapping[str, Any] | BadRecord | Skipped:
+    """Decode a record into its fields; fields that are already there pass."""
+    if isinstance(raw.data, Mapping):
         return raw.data
+    if not isinstance(raw.data, bytes):
+        return raw.data.fields(raw.file, raw.line)
     try:
         value = json.loads(raw.data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -87,10 +116,10 @@ def text_field(raw: RawRecord, value: Mapping[str, Any], name: str) -> str | Bad
     return BadRecord(raw.file, raw.line, "wrong_type", f"{name} is {type(content).__name__}, not text")
 
 
-def parse_document(raw: RawRecord, fields: Fields) -> Document | BadRecord:
-    """Turn a record into a document, or say what is wrong with it."""
-    value = parse_json(raw)
-    if isinstance(value, BadRecord):
+def parse_document(raw: RawRecord, fields: Fields) -> Document | BadRecord | Skipped:
+    """Turn a record into a document, or say what is wrong with it, or why it is none."""
+    value = parse_fields(raw)
+    if isinstance(value, BadRecord | Skipped):
         return value
     title = "" if fields.title is None else text_field(raw, value, fields.title)
     if isinstance(title, BadRecord):

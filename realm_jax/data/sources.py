@@ -1,15 +1,15 @@
-"""Where documents come from: JSON lines, plain text, TFDS datasets."""
+"""Where documents come from: JSON lines, plain text, TFDS datasets, dumps of a wiki."""
 
-import gzip
 import importlib
 import io
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from realm_jax.data.compressed import open_compressed, reading
+from realm_jax.data.dump import DUMP_NAME, Dump
 from realm_jax.data.records import RawRecord
 from realm_jax.errors import ConfigError, CorpusError, MissingExtra
 
@@ -18,16 +18,13 @@ class Source(Protocol):
     """Records that can be gone through again and again, one at a time in memory."""
 
     name: str
-    unit: str  # of positions: "bytes" or "examples"
-    total: float  # the position of the last record
+    total: float  # bytes; the position of the last record
 
     def records(self) -> Iterator[RawRecord]: ...
 
 
 class JsonLines:
-    """A file with one JSON object a line, plain or gzip-compressed (.gz). Blank lines are passed over."""
-
-    unit = "bytes"
+    """A file with one JSON object a line, plain or .gz. Blank lines are passed over."""
 
     def __init__(self, path: Path):
         self.name, self._path = str(path), path
@@ -35,24 +32,16 @@ class JsonLines:
 
     def records(self) -> Iterator[RawRecord]:
         line = 0
-        with self._path.open("rb") as file:
-            stream = gzip.GzipFile(fileobj=file) if self._path.suffix == ".gz" else file
-            try:
-                for line, data in enumerate(io.BufferedReader(stream, 1 << 20), start=1):  # type: ignore[arg-type]
-                    if data.strip():
-                        yield RawRecord(self.name, line, data, float(file.tell()))
-            except (EOFError, OSError, zlib.error) as error:
-                raise CorpusError(
-                    "An input file can be read to its end",
-                    got=f"{self.name}:{line + 1} ({error})",
-                    remedy="Fetch or compress the file again.",
-                ) from error
+        with self._path.open("rb") as file, reading(lambda: f"{self.name}:{line + 1}"):
+            stream = open_compressed(file, self._path.suffix)
+            lines = io.BufferedReader(stream, 1 << 20)  # type: ignore[type-var]
+            for line, data in enumerate(lines, start=1):
+                if data.strip():
+                    yield RawRecord(self.name, line, data, float(file.tell()))
 
 
 class TextFolder:
     """A .txt file, or a folder of them, subfolders included; the title is the file's name without .txt."""
-
-    unit = "bytes"
 
     def __init__(self, path: Path):
         self.name = str(path)
@@ -85,8 +74,6 @@ class TextFolder:
 class TfdsSplit:
     """A dataset of TensorFlow Datasets, read from its ArrayRecord files without TensorFlow."""
 
-    unit = "examples"
-
     def __init__(self, name: str, *, data_dir: str | Path | None = None):
         dataset, _, split = name.partition(":")
         if not split:
@@ -116,7 +103,7 @@ class TfdsSplit:
                 got=f"{self.name} ({str(error).splitlines()[0]})",
                 remedy="Check the name; prepare it with file_format='array_record'.",
             ) from error
-        self.total = float(len(self._rows))
+        self.total = _split_bytes(self._rows)
 
     def records(self) -> Iterator[RawRecord]:
         for i in range(len(self._rows)):
@@ -125,18 +112,27 @@ class TfdsSplit:
                 key: value.item() if isinstance(value, np.generic) else value
                 for key, value in self._rows[i].items()
             }
-            yield RawRecord(self.name, i + 1, row, float(i + 1))
+            yield RawRecord(self.name, i + 1, row, self.total * (i + 1) / len(self._rows))
+
+
+def _split_bytes(rows: Any) -> float:
+    """Return the bytes of a split, or of a slice of one, as its dataset's metadata give them."""
+    every = rows.dataset_info.splits.values()
+    examples = sum(split.num_examples for split in every)
+    return float(sum(split.num_bytes for split in every) * len(rows) / max(examples, 1))
 
 
 def open_source(source: str | Path, *, tfds_dir: str | Path | None = None) -> Source:
     """Open a source by its name.
 
     Args:
-      source: a .jsonl, .jsonl.gz or .txt file, a folder of .txt files, or "tfds:name/config:split".
+      source: a .jsonl file, plain or .gz; a .txt file, or a folder of them; a MediaWiki dump (.xml,
+        .xml.bz2, .xml.gz, or a part of one); or "tfds:name/config:split".
       tfds_dir: where TFDS keeps its datasets; its own default if None.
 
     Raises:
       CorpusError: there is no such file or folder, or nothing in it.
+      MissingExtra: a package that the source needs is not installed.
     """
     if str(source).startswith("tfds:"):
         return TfdsSplit(str(source).removeprefix("tfds:"), data_dir=tfds_dir)
@@ -145,8 +141,17 @@ def open_source(source: str | Path, *, tfds_dir: str | Path | None = None) -> So
         return TextFolder(path)
     if not path.is_file():
         raise CorpusError(
-            "A source is a JSONL file, a folder of .txt files, one .txt file, or tfds:name/config:split",
+            "A source is a JSONL file, a folder of .txt files, one .txt file, a MediaWiki dump (.xml, "
+            ".xml.bz2), or tfds:name/config:split",
             got=str(source),
             remedy="Check the path.",
+        )
+    if DUMP_NAME.search(path.name):
+        return Dump(path)
+    if path.suffix in (".bz2", ".xz", ".zst", ".zip", ".7z"):
+        raise CorpusError(
+            "A JSONL file is plain or .gz, and a dump .xml, .xml.bz2 or .xml.gz",
+            got=str(path),
+            remedy="Unpack it, or give it the name of what it is.",
         )
     return JsonLines(path)

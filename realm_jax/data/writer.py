@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from realm_jax.data.encode import EncodedChunk
+from realm_jax.data.lock import REPLACED, UNFINISHED, FolderLock
 from realm_jax.errors import CorpusError
 from realm_jax.text.tokenizer import Tokenizer
 
@@ -25,22 +26,13 @@ class CorpusWriter:
     """Append chunks to a corpus folder that appears under its name only when it is complete.
 
     Use it in a `with` statement and call `finish` inside; if that does not happen, nothing is left behind.
+    What a process left that was killed is removed by the next one that makes the same folder.
     """
 
     def __init__(self, out: Path, *, overwrite: bool):
-        if out.exists() and not overwrite:
-            raise CorpusError(
-                "prepare writes a new folder",
-                got=f"{out}, which exists",
-                remedy="Choose another folder, or pass overwrite.",
-            )
-        if out.exists() and not (out / MANIFEST).is_file():
-            raise CorpusError(
-                "overwrite replaces a prepared corpus only",
-                got=f"{out}, which is none",
-                remedy="Remove it yourself if you are sure, or choose another folder.",
-            )
-        self._out, self._aside = out, out.parent / f".{out.name}.{os.getpid()}.unfinished"
+        self._out, self._overwrite, self._lock = out, overwrite, FolderLock(out)
+        self._aside = self._lock.aside(UNFINISHED)
+        self.scratch = self._aside / "scratch"  # a folder that goes when the corpus is finished
         self._files: dict[str, BinaryIO] = {}
         self._hashes: dict[str, Any] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -48,15 +40,22 @@ class CorpusWriter:
         self._ends = dict.fromkeys(OFFSET_ARRAYS, 0)
 
     def __enter__(self) -> "CorpusWriter":
-        shutil.rmtree(self._aside, ignore_errors=True)
         try:
-            self._aside.mkdir(parents=True)
+            self._out.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+            self._check_name()
+            shutil.rmtree(self._aside, ignore_errors=True)
+            self._aside.mkdir()
         except OSError as error:
+            self._lock.release()
             raise CorpusError(
                 "prepare writes beside the folder it will make",
                 got=f"{self._out.parent}, where it cannot ({error.strerror})",
                 remedy="Choose a folder that can be written to.",
             ) from error
+        except CorpusError:
+            self._lock.release()
+            raise
         for name in (*ROW_ARRAYS, *OFFSET_ARRAYS, "texts"):
             self._files[name] = (self._aside / f"{name}.bin").open("wb")
             self._hashes[name] = hashlib.sha256()
@@ -70,6 +69,7 @@ class CorpusWriter:
         for file in self._files.values():
             file.close()
         shutil.rmtree(self._aside, ignore_errors=True)
+        self._lock.release()
 
     def add(self, chunk: EncodedChunk) -> None:
         """Append the blocks of a chunk, and name the records that were left out."""
@@ -119,14 +119,29 @@ class CorpusWriter:
             last.write(json.dumps(complete, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace"))
             last.flush()
             os.fsync(last.fileno())
+        shutil.rmtree(self.scratch, ignore_errors=True)
         self._publish()
         return complete
+
+    def _check_name(self) -> None:
+        if self._out.exists() and not self._overwrite:
+            raise CorpusError(
+                "prepare writes a new folder",
+                got=f"{self._out}, which exists",
+                remedy="Choose another folder, or pass overwrite.",
+            )
+        if self._out.exists() and not (self._out / MANIFEST).is_file():
+            raise CorpusError(
+                "overwrite replaces a prepared corpus only",
+                got=f"{self._out}, which is none",
+                remedy="Remove it yourself if you are sure, or choose another folder.",
+            )
 
     def _publish(self) -> None:
         if not self._out.exists():
             self._aside.rename(self._out)
             return
-        old = self._out.parent / f".{self._out.name}.{os.getpid()}.replaced"
+        old = self._lock.aside(REPLACED)
         shutil.rmtree(old, ignore_errors=True)
         self._out.rename(old)
         self._aside.rename(self._out)

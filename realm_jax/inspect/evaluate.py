@@ -23,6 +23,7 @@ from realm_jax.evaluate.answers import (
 )
 from realm_jax.evaluate.tally import Tally, table_json, tally_by_source
 from realm_jax.inspect.answer import Answer, answer_questions, require_reader
+from realm_jax.inspect.fill import require_encoder
 from realm_jax.inspect.loaded import LoadedRun
 from realm_jax.inspect.retrieve import RetrieverName, search, text_rows
 from realm_jax.inspect.utility import masked_utility
@@ -84,7 +85,7 @@ def evaluate_run(
 
     Raises:
       ConfigError: nothing to evaluate, a k below 1, or no candidates.
-      CheckpointError: asked to read with an untrained reader.
+      CheckpointError: asked to read with an untrained reader, or to fill masks with an untrained encoder.
     """
     if questions is None and not utility_batches:
         raise ConfigError(
@@ -99,6 +100,8 @@ def evaluate_run(
     reads = run.phase == "qa" if read is None else read
     if reads:
         require_reader(run)
+    if utility_batches:
+        require_encoder(run)
     retriever = retriever or run.own_retriever
     facts = _facts(run) | {"retriever": retriever}
     table: Mapping[str, Mapping[str, Tally]] = {}

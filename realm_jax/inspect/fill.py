@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from realm_jax.errors import ConfigError
+from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.evaluate.utility import marginal_word_log_prob
 from realm_jax.index.retriever import retrieve_candidates
 from realm_jax.inspect.loaded import LoadedRun
@@ -63,8 +63,10 @@ def fill_masks(
       retriever: `model`, `bm25` (p(z|x) stays the model's), or `null` for the null block alone.
 
     Raises:
+      CheckpointError: the encoder of this run was never trained.
       ConfigError: no mask, too many, masks that do not fit the target, a sentence too long, no candidates.
     """
+    require_encoder(run)
     count = run.config.shapes.candidates if candidates is None else candidates
     if count < 1 or top < 1:
         raise ConfigError(
@@ -102,6 +104,20 @@ def fill_masks(
     together = None if picked is None else float(np.exp(np.logaddexp.reduce(prior + picked.sum(axis=1))))
     each = None if target is None else float(np.exp(marginal[np.arange(masks), target_ids].sum()))
     return Filled(sentence, target, tuple(fillings), _guesses(run, marginal, top), each, together)
+
+
+def require_encoder(run: LoadedRun) -> None:
+    """Refuse a run of the phase that does not train the knowledge-augmented encoder.
+
+    Raises:
+      CheckpointError: the run comes from the inverse cloze task, which trains the embedder alone.
+    """
+    if run.phase == "ict":
+        raise CheckpointError(
+            "masks are filled in by a run whose encoder was trained",
+            got=f"{run.folder}, a run of phase ict, which leaves the encoder as it was",
+            remedy=f"Train it: realm_jax read (or pretrain) --start-from {run.folder} ...",
+        )
 
 
 def masked_candidates(run: LoadedRun, batch: MaskedBatch, found: Search, *, count: int) -> Candidates:

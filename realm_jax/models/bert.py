@@ -1,16 +1,19 @@
 """BERT, as published (post-LayerNorm).
 
-Letters: L tokens, H hidden. Leading axes are batch.
+Letters: L tokens, P of them, H hidden. Leading axes are batch.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from realm_jax.errors import ConfigError
+from realm_jax.models.dropout import Dropout
 from realm_jax.models.start import BERT_INIT, Initializer, Start, make_start
+from realm_jax.ops.product import PRODUCT, product
 from realm_jax.types import Array, Tokens
 
 # What a layer keeps for the backward pass, by name; the rest is computed again. None: everything is kept.
@@ -18,8 +21,10 @@ REMATERIALISATIONS: dict[str, Callable[..., bool] | None] = {
     "none": None,
     "full": jax.checkpoint_policies.nothing_saveable,
     # Products with weights are kept; attention scores, of size L x L, are not.
-    "matmuls": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "matmuls": jax.checkpoint_policies.save_only_these_names(PRODUCT),
 }
+
+Pick = Callable[[Array], Array]  # states [..., L, H] -> those of P tokens [..., P, H]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
@@ -29,7 +34,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 class Attention(nn.Module):
-    """Attend from every token to every unmasked token of its row.
+    """Attend from tokens `[..., P, H]` to every unmasked token of their row, `[..., L, H]`.
 
     Attributes:
       num_heads: heads; divides the hidden size.
@@ -44,27 +49,31 @@ class Attention(nn.Module):
     start: Start
 
     @nn.compact
-    def __call__(self, hidden: Array, mask: Array, *, deterministic: bool) -> Array:
+    def __call__(self, asking: Array, hidden: Array, mask: Array, *, deterministic: bool) -> Array:
         size = hidden.shape[-1]
         heads = (self.num_heads, size // self.num_heads)
 
-        def project(name: str, kernel_init: Initializer) -> Array:
-            flat = dense(size, self.dtype, name, kernel_init=kernel_init)(hidden)
-            return flat.reshape(*flat.shape[:-1], *heads)  # [..., L, heads, H / heads]
+        def project(name: str, states: Array, kernel_init: Initializer) -> Array:
+            flat = dense(size, self.dtype, name, kernel_init=kernel_init)(states)
+            return flat.reshape(*flat.shape[:-1], *heads)  # [..., L or P, heads, H / heads]
 
-        query, key = project("query", self.start.scores), project("key", self.start.scores)
-        value = project("value", self.start.values)
+        query = project("query", asking, self.start.scores)
+        key = project("key", hidden, self.start.scores)
+        value = project("value", hidden, self.start.values)
         scores = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=jnp.float32)
         scores = scores * jnp.float32(heads[1] ** -0.5)
         allowed = jnp.broadcast_to(mask[..., None, None, :], scores.shape)
         weights = jax.nn.softmax(jnp.where(allowed, scores, jnp.float32(-1e9)), axis=-1).astype(self.dtype)
-        weights = nn.Dropout(self.dropout)(weights, deterministic=deterministic)
+        weights = Dropout(self.dropout)(weights, deterministic=deterministic)
         context = jnp.einsum("...hqk,...khd->...qhd", weights, value)
-        return dense(size, self.dtype, "out", kernel_init=self.start.values)(context.reshape(hidden.shape))
+        return dense(size, self.dtype, "out", kernel_init=self.start.values)(context.reshape(asking.shape))
 
 
 class Layer(nn.Module):
-    """Apply attention and feed-forward, each with residual and LayerNorm after it."""
+    """Apply attention and feed-forward, each with residual and LayerNorm after it.
+
+    `asking` are the tokens whose new states are wanted, `[..., P, H]`: all of `hidden`, or some.
+    """
 
     num_heads: int
     intermediate_size: int
@@ -75,15 +84,15 @@ class Layer(nn.Module):
     start: Start
 
     @nn.compact
-    def __call__(self, hidden: Array, mask: Array, deterministic: bool) -> Array:
-        drop = nn.Dropout(self.dropout, deterministic=deterministic)
+    def __call__(self, asking: Array, hidden: Array, mask: Array, deterministic: bool) -> Array:
+        drop = partial(Dropout(self.dropout), deterministic=deterministic)
         attended = Attention(self.num_heads, self.dropout, self.dtype, self.start, name="attention")(
-            hidden, mask, deterministic=deterministic
+            asking, hidden, mask, deterministic=deterministic
         )
-        hidden = layer_norm(self.layer_norm_eps, self.dtype, "attention_norm")(hidden + drop(attended))
-        inner = dense(self.intermediate_size, self.dtype, "intermediate")(hidden)
-        outer = dense(hidden.shape[-1], self.dtype, "output")(ACTIVATIONS[self.activation](inner))
-        return layer_norm(self.layer_norm_eps, self.dtype, "output_norm")(hidden + drop(outer))
+        states = layer_norm(self.layer_norm_eps, self.dtype, "attention_norm")(asking + drop(attended))
+        inner = dense(self.intermediate_size, self.dtype, "intermediate")(states)
+        outer = dense(states.shape[-1], self.dtype, "output")(ACTIVATIONS[self.activation](inner))
+        return layer_norm(self.layer_norm_eps, self.dtype, "output_norm")(states + drop(outer))
 
 
 class Bert(nn.Module):
@@ -127,9 +136,9 @@ class Bert(nn.Module):
         self.position = self._table(self.max_positions, start.place)
         self.segment = self._table(self.type_vocab_size, start.place)
         self.embedding_norm = layer_norm(self.layer_norm_eps, self.dtype)
-        self.embedding_dropout = nn.Dropout(self.dropout)
+        self.embedding_dropout = Dropout(self.dropout)
         kept = REMATERIALISATIONS[self.rematerialisation]
-        make = Layer if kept is None else nn.remat(Layer, policy=kept, static_argnums=(3,))
+        make = Layer if kept is None else nn.remat(Layer, policy=kept, static_argnums=(4,))
         self.layers = [
             make(
                 self.num_heads,
@@ -143,12 +152,24 @@ class Bert(nn.Module):
             for _ in range(self.num_layers)
         ]
 
-    def __call__(self, tokens: Tokens, *, deterministic: bool = True) -> Array:
-        """Return the last hidden states `[..., L, H]`."""
-        return self.hidden_states(tokens, deterministic=deterministic)[-1]
+    def __call__(self, tokens: Tokens, *, deterministic: bool = True, pick: Pick | None = None) -> Array:
+        """Return the last hidden states, `[..., L, H]`, or `[..., P, H]` of the tokens that `pick` picks."""
+        return self.hidden_states(tokens, deterministic=deterministic, pick=pick)[-1]
 
-    def hidden_states(self, tokens: Tokens, *, deterministic: bool = True) -> list[Array]:
-        """Return the states after the embeddings and after each layer: `num_layers + 1` of `[..., L, H]`."""
+    def hidden_states(
+        self, tokens: Tokens, *, deterministic: bool = True, pick: Pick | None = None
+    ) -> list[Array]:
+        """Return the states after the embeddings and after each layer.
+
+        Args:
+          tokens: `[..., L]`.
+          deterministic: False turns dropout on.
+          pick: chooses the tokens whose last states are wanted. The last layer then computes no others, which
+            changes no value.
+
+        Returns:
+          `num_layers + 1` of `[..., L, H]`; with `pick` the last is `[..., P, H]`.
+        """
         length = tokens.ids.shape[-1]
         if length > self.max_positions:
             raise ConfigError(
@@ -161,7 +182,8 @@ class Bert(nn.Module):
         hidden = self.embedding_norm(hidden + jnp.broadcast_to(position, hidden.shape))
         states = [self.embedding_dropout(hidden, deterministic=deterministic)]
         for layer in self.layers:
-            states.append(layer(states[-1], tokens.mask, deterministic))
+            asking = pick(states[-1]) if pick and layer is self.layers[-1] else states[-1]
+            states.append(layer(asking, states[-1], tokens.mask, deterministic))
         return states
 
     def attend(self, hidden: Array) -> Array:
@@ -196,4 +218,9 @@ def dense(
     kernel_init: Initializer = BERT_INIT,
 ) -> nn.Dense:
     """Make a linear layer, with BERT's initialisation unless told otherwise."""
-    return nn.Dense(features, dtype=dtype, name=name, kernel_init=kernel_init)
+    return nn.Dense(features, dtype=dtype, name=name, kernel_init=kernel_init, dot_general=_product)
+
+
+def _product(states: Array, kernel: Array, *numbers: object, precision: object = None) -> Array:
+    del numbers, precision  # a Dense always sums over the last axis of the states and the first of the kernel
+    return product(states, kernel)

@@ -54,15 +54,22 @@ class Models:
         """Predict masked words: `[B, K, L], [B, M] -> float32 [B, K, M, V]`."""
         return self.encoder.apply({"params": params["encoder"]}, joint, positions, **_dropout(dropout_key))
 
-    def read(self, params: Params, joint: Tokens, *, dropout_key: Array | None = None) -> Array:
-        """Read with the encoder: hidden states `[..., L, H]` of `[..., L]`."""
+    def read(
+        self,
+        params: Params,
+        joint: Tokens,
+        positions: Array | None = None,
+        *,
+        dropout_key: Array | None = None,
+    ) -> Array:
+        """Read with the encoder: hidden states `[B, K, L, H]`, or `[B, K, M, H]` at `[B, M]` positions."""
         return self.encoder.apply(
-            {"params": params["encoder"]}, joint, method="read", **_dropout(dropout_key)
+            {"params": params["encoder"]}, joint, positions, method="read", **_dropout(dropout_key)
         )
 
-    def words_of(self, params: Params, hidden: Array, positions: Array) -> Array:
-        """Predict masked words from what was read: `[B, K, L, H], [B, M] -> float32 [B, K, M, V]`."""
-        return self.encoder.apply({"params": params["encoder"]}, hidden, positions, method="predict")
+    def words_of(self, params: Params, states: Array) -> Array:
+        """Predict words from states of the encoder: `[..., H] -> float32 [..., V]`."""
+        return self.encoder.apply({"params": params["encoder"]}, states, method="word_logits")
 
     def spans_of(self, params: Params, hidden: Array) -> Array:
         """Score spans from what the encoder read, by the reader's head: `[..., L, H] -> float32 [..., S]`."""

@@ -47,18 +47,25 @@ class Embedder(nn.Module):
 
     def __call__(self, tokens: Tokens, *, deterministic: bool = True) -> Array:
         """Return embeddings, float32 `[..., D]`, of tokens `[..., L]`."""
-        embeddings = self.pool(self.bert(tokens, deterministic=deterministic), tokens.mask)
+        pick = None if self.pooling == "mean" else first_state
+        embeddings = self.pool(self.bert(tokens, deterministic=deterministic, pick=pick), tokens.mask)
         if self.embedding_size:
             embeddings = self.projection_norm(self.projection(embeddings).astype(jnp.float32))
         embeddings = embeddings.astype(jnp.float32)
         return unit_length(embeddings) if self.normalize else embeddings
 
     def pool(self, hidden: Array, mask: Array) -> Array:
-        """Reduce hidden states `[..., L, H]` to one vector a row, `[..., H]`; `mask` is bool `[..., L]`."""
+        """Reduce last states to one vector a row, `[..., H]`: all `[..., L, H]` to their mean over the bool
+        `mask` `[..., L]`, or the one of [CLS], `[..., 1, H]`."""
         if self.pooling == "mean":
             return masked_mean(hidden, mask)
         first = hidden[..., 0, :]
         return jnp.tanh(self.pooler(first)) if self.pooling == "pooler" else first
+
+
+def first_state(hidden: Array) -> Array:
+    """Pick the state of [CLS]: `[..., L, H]` to `[..., 1, H]`."""
+    return hidden[..., :1, :]
 
 
 def masked_mean(hidden: Array, mask: Array) -> Array:

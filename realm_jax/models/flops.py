@@ -12,13 +12,20 @@ from realm_jax.models.reader import Reader
 TRAINED = 3  # forward, and twice that backward: for the inputs and for the weights
 
 
-def bert_flops(bert: Bert, *, rows: int, length: int) -> int:
-    """Count a forward pass over rows of L tokens."""
+def bert_flops(bert: Bert, *, rows: int, length: int, wanted: int | None = None) -> int:
+    """Count a forward pass over rows of L tokens; of the last states `wanted` are used, or all."""
+    whole = layer_flops(bert, length=length, asking=length)
+    last = layer_flops(bert, length=length, asking=length if wanted is None else wanted)
+    return rows * ((bert.num_layers - 1) * whole + last)
+
+
+def layer_flops(bert: Bert, *, length: int, asking: int) -> int:
+    """Count one layer on a row of L tokens, of which `asking` get new states."""
     hidden, inner = bert.hidden_size, bert.intermediate_size
-    projections = 4 * 2 * length * hidden * hidden
-    attention = 2 * 2 * length * length * hidden
-    feed_forward = 2 * 2 * length * hidden * inner
-    return rows * bert.num_layers * (projections + attention + feed_forward)
+    projections = 2 * 2 * (length + asking) * hidden * hidden  # keys and values of all, queries and outputs
+    attention = 2 * 2 * asking * length * hidden
+    feed_forward = 2 * 2 * asking * hidden * inner
+    return projections + attention + feed_forward
 
 
 def embedder_flops(embedder: Embedder, *, rows: int, length: int) -> int:
@@ -26,14 +33,21 @@ def embedder_flops(embedder: Embedder, *, rows: int, length: int) -> int:
     hidden = embedder.bert.hidden_size
     pooling = {"pooler": 2 * hidden * hidden, "mean": 2 * length * hidden, "cls": 0}[embedder.pooling]
     projection = 2 * hidden * (embedder.embedding_size or 0)
-    return bert_flops(embedder.bert, rows=rows, length=length) + rows * (pooling + projection)
+    wanted = None if embedder.pooling == "mean" else 1
+    return bert_flops(embedder.bert, rows=rows, length=length, wanted=wanted) + rows * (pooling + projection)
 
 
-def encoder_flops(encoder: KnowledgeEncoder, *, rows: int, length: int, masks: int) -> int:
-    """Count the reading of joint rows of L tokens and the prediction of `masks` words in each."""
+def encoder_flops(
+    encoder: KnowledgeEncoder, *, rows: int, length: int, masks: int, spans: bool = False
+) -> int:
+    """Count the reading of joint rows of L tokens and the prediction of `masks` words in each.
+
+    With `spans` all states are wanted, for `span_flops`, which is counted apart.
+    """
     hidden = encoder.bert.hidden_size
     head = masks * 2 * hidden * (hidden + encoder.bert.vocab_size)
-    return bert_flops(encoder.bert, rows=rows, length=length) + rows * head
+    wanted = None if spans else masks
+    return bert_flops(encoder.bert, rows=rows, length=length, wanted=wanted) + rows * head
 
 
 def reader_flops(reader: Reader, *, rows: int, length: int) -> int:

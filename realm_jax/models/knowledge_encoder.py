@@ -3,6 +3,8 @@
 Letters: B batch, K candidates, L tokens, M masked positions, H hidden, V vocabulary.
 """
 
+from functools import partial
+
 import chex
 import flax.linen as nn
 import jax
@@ -36,15 +38,21 @@ class KnowledgeEncoder(nn.Module):
           positions: int32 `[B, M]`, the masked positions, the same in every candidate.
           deterministic: False turns dropout on.
         """
-        return self.predict(self.read(joint, deterministic=deterministic), positions)
+        return self.word_logits(self.read(joint, positions, deterministic=deterministic))
 
-    def read(self, joint: Tokens, *, deterministic: bool = True) -> Array:
-        """Return hidden states `[..., L, H]` of tokens `[..., L]`."""
-        return self.bert(joint, deterministic=deterministic)
+    def read(self, joint: Tokens, positions: Array | None = None, *, deterministic: bool = True) -> Array:
+        """Return hidden states of tokens `[B, K, L]`.
 
-    def predict(self, hidden: Array, positions: Array) -> Array:
-        """Return word logits, float32 `[B, K, M, V]`, of states `[B, K, L, H]` at `[B, M]` positions."""
-        return self.word_logits(gather_positions(hidden, positions))
+        Args:
+          joint: `[B, K, L]`; without positions any leading axes.
+          positions: int32 `[B, M]`, the only ones that are wanted; None: all.
+          deterministic: False turns dropout on.
+
+        Returns:
+          `[B, K, M, H]`, or `[..., L, H]`.
+        """
+        pick = None if positions is None else partial(gather_positions, positions=positions)
+        return self.bert(joint, deterministic=deterministic, pick=pick)
 
     def word_logits(self, hidden: Array) -> Array:
         """Map hidden states `[..., H]` to word logits, float32 `[..., V]`."""

@@ -1,12 +1,13 @@
 """A phase that finds its candidates inside the compiled step (`train/fused.py`)."""
 
 from dataclasses import fields
-from typing import cast
 
 from realm_jax.config import RealmConfig
 from realm_jax.errors import ConfigError
-from realm_jax.index.exact import ExactIndex
-from realm_jax.runs.live_index import LiveIndex
+from realm_jax.index.exact import ExactIndex, keep_rows, layout_of
+from realm_jax.index.protocol import Storage
+from realm_jax.ops.topk import StoredRows
+from realm_jax.runs.live_index import IndexVersion, LiveIndex
 from realm_jax.train.fused import FusedStore
 from realm_jax.types import Array, MaskedBatch, Params, StoredBlocks
 
@@ -20,10 +21,12 @@ class FusedInputs:
     Args:
       blocks: from `keep_blocks`.
       live: the index in use; a new version is handed to the next step.
+      storage: where and how the step keeps the rows.
     """
 
-    def __init__(self, blocks: StoredBlocks, live: LiveIndex):
-        self._blocks, self._live = blocks, live
+    def __init__(self, blocks: StoredBlocks, live: LiveIndex, *, storage: Storage):
+        self._blocks, self._live, self._storage = blocks, live, storage
+        self._kept: tuple[IndexVersion, StoredRows] | None = None
 
     def begin(self, params: Params, batch: MaskedBatch) -> None:
         """Start nothing: the step embeds the texts."""
@@ -32,8 +35,22 @@ class FusedInputs:
     def finish(self, step: int, batch: MaskedBatch, begun: Array | None) -> tuple[FusedStore, MaskedBatch]:
         """Return what is searched, and the batch."""
         del step, begun
-        index = cast(ExactIndex, self._live.current.index)
-        return FusedStore(index=index.rows, blocks=self._blocks), batch
+        current = self._live.current
+        if self._kept is None or self._kept[0] is not current:
+            self._kept = current, rows_of(current, self._storage)
+        return FusedStore(index=self._kept[1], blocks=self._blocks), batch
+
+
+def rows_of(version: IndexVersion, storage: Storage) -> StoredRows:
+    """Return the rows of a version as a step searches them.
+
+    They are those of its index, or, where that keeps them otherwise, laid out from the embeddings.
+    """
+    if isinstance(version.index, ExactIndex):
+        return version.index.rows
+    devices = 1 if storage.mesh is None else storage.mesh.size
+    total = layout_of(len(version.embeddings), devices=devices).total
+    return keep_rows(version.embeddings, total=total, storage=storage)
 
 
 def check_fused(settings: RealmConfig, *, phase_name: str) -> None:

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from realm_jax.config import Config, RealmConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.streams import masked_stream
+from realm_jax.index.protocol import Storage
 from realm_jax.index.stored_blocks import keep_blocks
 from realm_jax.models.build import Models
 from realm_jax.models.reader import SPAN_SCORER
@@ -199,7 +200,8 @@ def run_realm(
     )
     inputs: StepInputs
     if fused:
-        inputs = FusedInputs(keep_blocks(corpus, mesh=mesh), live)
+        storage = Storage(mesh, config.index.storage)
+        inputs = FusedInputs(keep_blocks(corpus, mesh=mesh), live, storage=storage)
     else:
         inputs = RealmInputs(
             embed_queries,

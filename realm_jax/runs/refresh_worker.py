@@ -44,8 +44,7 @@ class Heart:
     ):
         self._exchange, self._is_orphan, self._beat_seconds = exchange, is_orphan, beat_seconds
         self._closed, self.orphaned = threading.Event(), threading.Event()
-        self._unwanted = threading.Event()
-        self._request: Request | None = None
+        self._watched: tuple[Request, threading.Event] | None = None  # one value: two threads meet here
         self._thread = threading.Thread(target=self._run, name="heart", daemon=True)
 
     def __enter__(self) -> Self:
@@ -61,18 +60,18 @@ class Heart:
 
     def watch(self, request: Request) -> Callable[[], bool]:
         """Look after a request from now on; returns what says that it is not wanted any more."""
-        self._unwanted = unwanted = threading.Event()
-        self._request = request
+        unwanted = threading.Event()
+        self._watched = request, unwanted
         return lambda: unwanted.is_set() or self.orphaned.is_set()
 
     def _run(self) -> None:
         beat = 0
         while True:
-            request, unwanted = self._request, self._unwanted
+            watched = self._watched
             try:
                 self._exchange.show_life({"host": socket.gethostname(), "pid": os.getpid(), "beat": beat})
-                if request is not None and not self._exchange.is_wanted(request):
-                    unwanted.set()
+                if watched is not None and not self._exchange.is_wanted(watched[0]):
+                    watched[1].set()
             except Exception as error:  # the next beat may pass; if none does, the trainer hears silence
                 print(f"refresh: {type(error).__name__}: {error}", flush=True)
             if self._is_orphan():

@@ -1,6 +1,7 @@
 """Refreshes made by a worker process: the trainer's side."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,12 @@ class RemoteBuild:
         self._offered: int | None = None  # the version that lies in the exchange
 
     def __call__(
-        self, params: Params, version: int, should_stop: Any, *, shard: Shard | None = None
+        self,
+        params: Params,
+        version: int,
+        should_stop: Callable[[], bool],
+        *,
+        shard: Shard | None = None,
     ) -> IndexVersion:
         """Hand the snapshot over, wait for the answer, and publish what came back in the run's folder.
 

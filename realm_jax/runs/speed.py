@@ -42,8 +42,11 @@ def step_flops(config: Config, phase: str, models: Models) -> int:
     if phase == "qa":
         retriever = 0 if settings.retriever == "bm25" else queries + blocks * settings.end_to_end
         return TRAINED * (retriever + reader_flops(models.reader, rows=read, length=shapes.joint_length))
-    words = encoder_flops(models.encoder, rows=read, length=shapes.joint_length, masks=shapes.max_masks)
-    if settings.span_weight:
+    spans = settings.span_weight > 0
+    words = encoder_flops(
+        models.encoder, rows=read, length=shapes.joint_length, masks=shapes.max_masks, spans=spans
+    )
+    if spans:
         words += span_flops(models.reader, rows=read, length=shapes.joint_length)
     if settings.weights == "uniform":
         return TRAINED * words  # scores that nothing depends on are not computed

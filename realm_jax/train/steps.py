@@ -15,7 +15,7 @@ import numpy as np
 
 from realm_jax.data.questions import Occurrences
 from realm_jax.models.build import Models
-from realm_jax.models.knowledge_encoder import gold_log_prob
+from realm_jax.models.knowledge_encoder import gather_positions, gold_log_prob
 from realm_jax.ops.contrastive import in_batch_log_prob
 from realm_jax.ops.marginal import null_log_prob, retrieval_utility, token_marginal
 from realm_jax.ops.open_qa import QaLoss
@@ -137,8 +137,12 @@ def realm_loss(
     # Bodies cut short are read in a row no longer than they need; each width is a program of its own.
     width = batch.query.ids.shape[-1] + candidates.blocks.body.ids.shape[-1]
     joint = joint_tokens(batch.query, candidates.blocks.body, length=min(joint_length, width))
-    hidden = models.read(params, joint, dropout_key=encoder_key)
-    logits = models.words_of(params, hidden, batch.target_positions)
+    if places is None:
+        masked = models.read(params, joint, batch.target_positions, dropout_key=encoder_key)
+    else:  # spans are scored all over the row
+        hidden = models.read(params, joint, dropout_key=encoder_key)
+        masked = gather_positions(hidden, batch.target_positions)
+    logits = models.words_of(params, masked)
     gold = gold_log_prob(logits, batch.target_ids)
     loss, count = marginal_loss(log_prob, gold, batch.target_weights)
     metrics = {"loss": (loss, count), **realm_metrics(log_prob, gold, logits, batch, candidates)}

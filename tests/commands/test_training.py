@@ -108,6 +108,13 @@ def test_each_command_runs_its_phase(command, module, function, more, experiment
     ]
     assert main(words) == 0
     assert seen.pop("config").ict.steps == 7
-    assert seen == {"workdir": Path("w"), "start_from": Path("b"), "stop_at": 4, "trace_steps": 3, **more}
+    assert seen == {
+        "workdir": Path("w"),
+        "start_from": Path("b"),
+        "encoder_from": None,
+        "stop_at": 4,
+        "trace_steps": 3,
+        **more,
+    }
     shown = capsys.readouterr().out
     assert "ict.steps = 7" in shown and 'name = "mine"' in shown and "loss=0.5" in shown

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from realm_jax.data.corpus import Corpus
+from realm_jax.data.prepare import prepare
 from realm_jax.data.records import Document, Fields, parse_document
 from realm_jax.data.sources import open_source
 from realm_jax.errors import ConfigError, CorpusError
@@ -109,7 +111,21 @@ class TinyDocuments(tfds.core.GeneratorBasedBuilder):
         for i in range(4):
             yield i, {"title": f"T{i}", "text": f"Caf\u00e9 {i}.", "id": i}
 
-TinyDocuments(data_dir=sys.argv[1], file_format="array_record").download_and_prepare()
+class Wikipedia(tfds.core.GeneratorBasedBuilder):
+    # The features of TFDS's own dataset of this name.
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="20250901.xx", version=tfds.core.Version("1.0.0"))]
+    def _info(self):
+        features = tfds.features.FeaturesDict({"title": tfds.features.Text(), "text": tfds.features.Text()})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+    def _split_generators(self, download):
+        return {"train": self._generate_examples()}
+    def _generate_examples(self):
+        for i in range(3):
+            text = f"T{i} is a town.\\n\\nHistory\\nIt was founded in {1900 + i}."
+            yield i, {"title": f"T{i}", "text": text}
+
+for builder in (TinyDocuments, Wikipedia):
+    builder(data_dir=sys.argv[1], file_format="array_record").download_and_prepare()
 """
 
 
@@ -129,13 +145,32 @@ def test_tfds_by_name(tfds_folder):
     source = open_source("tfds:tiny_documents:train", tfds_dir=tfds_folder)
     documents = {parse_document(raw, Fields()) for raw in source.records()}
     assert documents == {Document(str(i), f"T{i}", f"Caf\u00e9 {i}.") for i in range(4)}
-    assert source.total == 4 and source.unit == "examples"
-    assert (
-        list(open_source("tfds:tiny_documents:train[:2]", tfds_dir=tfds_folder).records())[-1].position == 2
-    )
+    positions = [raw.position for raw in source.records()]
+    assert positions == [source.total * (i + 1) / 4 for i in range(4)]
+    stored = sum(file.stat().st_size for file in tfds_folder.rglob("*.array_record*"))
+    assert 0 < source.total <= stored  # bytes of the examples, without what the file format adds
+    half = open_source("tfds:tiny_documents:train[:2]", tfds_dir=tfds_folder)
+    assert list(half.records())[-1].position == half.total == source.total / 2
 
 
 @pytest.mark.parametrize("name", ["tfds:no_such_dataset:train", "tfds:tiny_documents:validation"])
 def test_tfds_names_that_are_not_there(tfds_folder, name):
     with pytest.raises(CorpusError, match=name):
         open_source(name, tfds_dir=tfds_folder)
+
+
+def test_the_wikipedia_of_tfds_becomes_a_corpus(tfds_folder, corpus, tmp_path):
+    name = "tfds:wikipedia/20250901.xx:train"
+    report = prepare([name], tmp_path / "c", tokenizer=corpus.path, tfds_dir=tfds_folder, workers=1)
+    assert report.documents == 3 and not report.bad_counts
+    opened = Corpus.open(tmp_path / "c")
+    texts = [opened.text(i) for i in range(len(opened))]
+    assert {text.title for text in texts} == {"T0", "T1", "T2"}
+    assert {text.document_id for text in texts} == {f"{name}:{i}" for i in (1, 2, 3)}
+    assert all(f"{text.title} is a town." in text.body for text in texts)
+
+
+def test_packings_of_json_lines_that_are_not_known_are_refused(tmp_path):
+    (tmp_path / "a.jsonl.bz2").write_bytes(b"BZh9")
+    with pytest.raises(CorpusError, match="plain or .gz.*a.jsonl.bz2"):
+        open_source(tmp_path / "a.jsonl.bz2")

@@ -20,15 +20,15 @@ def needs_scann():
 @pytest.mark.parametrize("count", [BRUTE_FORCE_BELOW, 1_000_000, 13_353_718])
 def test_a_tree_is_searched_in_part(count):
     settings = settings_for(count)
-    assert settings.leaves**2 == pytest.approx(count, rel=0.01)
+    assert settings.leaves**2 == pytest.approx(4 * count, rel=0.01)
     assert 0 < settings.leaves_to_search <= settings.leaves / 8
 
 
 @pytest.mark.parametrize(
-    ("count", "k", "expected"), [(13_353_718, 5000, 365), (60_000, 5000, 205), (60_000, 10, 24)]
+    ("count", "k", "expected"), [(13_353_718, 5000, 121), (60_000, 5000, 408), (60_000, 10, 31)]
 )
 def test_more_leaves_are_searched_where_a_beam_asks_for_a_good_part_of_all_blocks(count, k, expected):
-    """A tenth of the leaves, or those that hold ten times k; sqrt(N) blocks are in a leaf."""
+    """The root of four times sqrt(N), or those that hold ten times k; sqrt(N) / 2 blocks are in a leaf."""
     assert leaves_for(count, k) == pytest.approx(expected, abs=1)
     assert leaves_for(count, count) == settings_for(count).leaves
     assert leaves_for(BRUTE_FORCE_BELOW - 1, k) is None

@@ -1,9 +1,12 @@
 """Filling masks: against the parts it is made of, and what is refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from realm_jax.errors import ConfigError
+from realm_jax.errors import CheckpointError, ConfigError
+from realm_jax.inspect.evaluate import evaluate_run
 from realm_jax.inspect.fill import fill_masks
 from realm_jax.inspect.loaded import LoadedRun
 from realm_jax.types import NO_BLOCK
@@ -74,3 +77,11 @@ def test_what_cannot_be_filled_in_is_refused(realm: LoadedRun):
         fill_masks(realm, "[MASK] and [MASK] and [MASK]", target="is")
     with pytest.raises(ConfigError, match="known wordpieces"):
         fill_masks(realm, SENTENCE, target="\u4e16")
+
+
+def test_an_encoder_that_was_never_trained_fills_in_nothing(realm: LoadedRun):
+    ict = dataclasses.replace(realm, phase="ict")
+    with pytest.raises(CheckpointError, match="encoder was trained.*phase ict.*realm_jax read"):
+        fill_masks(ict, SENTENCE)
+    with pytest.raises(CheckpointError, match="encoder was trained"):
+        evaluate_run(ict, None, utility_batches=1)

@@ -65,6 +65,8 @@ def test_reading_and_predicting_words():
     where = np.zeros((2, MASKS), np.int32)
     found = traced(lambda p: made.word_logits(p, tokens(2, ROWS // 2, LENGTH), where), params)
     assert encoder_flops(made.encoder, rows=ROWS, length=LENGTH, masks=MASKS) == found
+    found = traced(lambda p: made.words_of(p, made.read(p, tokens(ROWS, LENGTH))[:, :MASKS]), params)
+    assert encoder_flops(made.encoder, rows=ROWS, length=LENGTH, masks=MASKS, spans=True) == found
 
 
 def test_reading_and_scoring_spans():

@@ -3,18 +3,25 @@
 import dataclasses
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from realm_jax.config import MeshConfig
 from realm_jax.data.questions import Questions
 from realm_jax.errors import ConfigError
+from realm_jax.index.exact import ExactIndex
 from realm_jax.index.manifest import IndexManifest
+from realm_jax.index.protocol import Storage
 from realm_jax.index.store import MANIFEST, version_folder, versions
 from realm_jax.inspect.evaluate import evaluate_run
 from realm_jax.inspect.loaded import open_run
+from realm_jax.mesh import make_mesh
+from realm_jax.runs.fused import FusedInputs
+from realm_jax.runs.live_index import IndexVersion, LiveIndex
 from realm_jax.runs.realm import run_realm
-from tests.runs.compare import logged
+from tests.index.fake import clustered
+from tests.runs.compare import logged, same
 from tests.tiny_run import questions, write_jsonl
 
 STEPS, STEPS_ON_MESH = 5, 3
@@ -65,6 +72,23 @@ def test_a_fused_run_equals_one_that_searches_beside_its_steps(runs, name, steps
         )
     # Nothing is searched on the host while it trains.
     assert logged(runs["exact"], "search_seconds") and not logged(runs[name], "search_seconds")
+
+
+def test_an_index_that_keeps_its_rows_otherwise_is_laid_out_for_the_step_once():
+    """Such as one whose rows are shared out among hosts."""
+    embeddings = clustered(45, dimension=8)
+    storage = Storage(make_mesh(data=2, fsdp=2, tensor=2), "int8")
+    live = LiveIndex(IndexVersion(0, object(), embeddings))
+    inputs = FusedInputs(None, live, storage=storage)
+    first, again = (inputs.finish(step, "batch", None) for step in (0, 1))
+    assert again[0].index is first[0].index and first[1] == "batch"
+    expected = ExactIndex(embeddings, storage)
+    live.adopt(IndexVersion(2, expected, embeddings), seconds=0.0, changes={})
+    assert inputs.finish(2, "batch", None)[0].index is expected.rows
+    assert jax.tree.map(lambda leaf: leaf.sharding, first[0].index) == jax.tree.map(
+        lambda leaf: leaf.sharding, expected.rows
+    )
+    assert same(first[0].index, expected.rows)
 
 
 def test_versions_are_published_as_those_of_the_exact_engine(runs):

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Give the slice back: nothing of it is paid for any longer. The bucket and what is in it stay.
+#   bash tpu_setup/delete.sh [--dry-run] [--environment FILE]
+# A run that is going on is stopped first, and saves a checkpoint.
+set -euo pipefail
+# shellcheck source=tpu_setup/gcloud.sh
+. "$(dirname "${BASH_SOURCE[0]}")/gcloud.sh"
+read_arguments "" "$@"
+state=$(queued_state ACTIVE)
+if [ "$state" = NONE ]; then
+  echo "There is no queued resource $NAME."
+  exit 0
+fi
+if [ "$state" = ACTIVE ]; then
+  on_workers all "sudo systemctl stop realm_jax" || echo "The run could not be stopped first; deleting all the same."
+fi
+queued delete --force --quiet ||
+  fail "the queued resource $NAME can be deleted" "the error above" "It is still paid for: try again, or in the console."
+tell "$NAME is deleted. Checkpoints and logs stay in gs://$BUCKET."
