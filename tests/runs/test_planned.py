@@ -44,7 +44,7 @@ def fused(config):
 
 
 def main_of(lowered) -> str:
-    """Return the program; what it calls is numbered by what was traced before, so the numbers are left out."""
+    """Return the program; what it calls is numbered by earlier traces: without those numbers."""
     text = lowered.as_text()
     start = text.index("func.func public @main")
     main = text[start : text.find("func.func private", start)]
