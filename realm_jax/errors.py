@@ -46,5 +46,9 @@ class TrainingError(RealmError):
     """Training produced a value that must not be trained on, such as a NaN loss."""
 
 
+class HostsError(RealmError):
+    """The processes of a run were not started together, or one of them was lost."""
+
+
 class MissingExtra(RealmError):
     """An optional package is needed and not installed."""

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, Self
 
+from jax.experimental.multihost_utils import reached_preemption_sync_point
+
 from realm_jax.train.state import Metrics, TrainState
 from realm_jax.types import Params
 
@@ -45,6 +47,38 @@ def train(
         if should_stop():
             break
     return state
+
+
+class StopTogether:
+    """Ask all processes for an orderly stop after the same step, when one of them gets SIGTERM or SIGINT.
+
+    JAX's preemption service tells the others, and which step it is. The service waits for SIGTERM by itself.
+
+    Args:
+      done: steps done before, the same everywhere; it is asked once after every step.
+    """
+
+    def __init__(self, done: int) -> None:
+        self._done, self._asked = done, False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGINT, self._pass_on)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def __call__(self) -> bool:
+        if not self._asked:
+            self._done += 1
+            self._asked = reached_preemption_sync_point(self._done)
+        return self._asked
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # asked twice: do not insist on saving
+        signal.raise_signal(signal.SIGTERM)
 
 
 class StopOnSignal:

@@ -40,6 +40,12 @@ def make_mesh(
     available = jax.devices() if devices is None else devices
     sizes = mesh_sizes(data=data, fsdp=fsdp, tensor=tensor, count=len(available))
     wanted = math.prod(sizes)
+    if len({device.process_index for device in available}) > 1 and wanted != len(available):
+        raise ConfigError(
+            "the mesh of several processes takes all their devices",
+            got=f"{wanted} of {len(available)} devices of {jax.process_count()} processes",
+            remedy="Set mesh.data to 0, or start fewer processes.",
+        )
     if wanted == 1:
         return None
     # Auto: the compiler propagates shardings from the arguments; the axes are typed so explicitly.

@@ -94,6 +94,19 @@ class PlainReporter:
         self._write(", ".join(parts + ([note] if note else [])))
 
 
+class SilentReporter:
+    """Show nothing: of several processes the first alone reports."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def update(self, done: int, note: str = "") -> None:
+        """Do nothing."""
+
+
 class BarReporter:
     """Draw a bar on a terminal; arguments as for `PlainReporter`."""
 

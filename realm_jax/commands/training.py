@@ -1,6 +1,7 @@
 """ict, read, pretrain, finetune: one experiment, values overridden by dotted name."""
 
 import argparse
+import importlib
 import json
 import runpy
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from tyro.conf import arg
 
+from realm_jax.commands.hosts import Hosts, joined
 from realm_jax.commands.parsing import OptionalInt, OptionalPath, parse
 from realm_jax.commands.smoke import TEXTS, shrink, write_texts
 from realm_jax.config import Config, from_json
@@ -40,6 +42,7 @@ class Ict:
     # stop when this many steps are done, schedule unchanged; resume later (default: run to the end)
     stop_after: OptionalInt = None
     trace_steps: int = 0  # record this many steps with the profiler, in WORKDIR/trace
+    hosts: Annotated[Hosts, arg(name="")] = field(default_factory=Hosts)
     config: Annotated[Config, arg(name="")] = field(default_factory=Config)
 
 
@@ -88,9 +91,7 @@ def ict(arguments: Sequence[str], *, prog: str) -> None:
         realm_jax ict --workdir runs/try/ict --experiment experiments/ict_wiki.py --smoke
         """,
     )
-    from realm_jax.runs.ict import run_ict
-
-    _run(options, run_ict)
+    _run(options, "realm_jax.runs.ict", "run_ict")
 
 
 def read(arguments: Sequence[str], *, prog: str) -> None:
@@ -104,9 +105,7 @@ def read(arguments: Sequence[str], *, prog: str) -> None:
         realm_jax read --workdir runs/read --start-from runs/ict --read.steps 2000
         """,
     )
-    from realm_jax.runs.realm import run_realm
-
-    _run(options, run_realm, phase_name="read")
+    _run(options, "realm_jax.runs.realm", "run_realm", phase_name="read")
 
 
 def pretrain(arguments: Sequence[str], *, prog: str) -> None:
@@ -122,9 +121,7 @@ def pretrain(arguments: Sequence[str], *, prog: str) -> None:
         realm_jax pretrain --workdir runs/try/realm --experiment experiments/realm_wiki.py --smoke
         """,
     )
-    from realm_jax.runs.realm import run_realm
-
-    _run(options, run_realm, phase_name="realm")
+    _run(options, "realm_jax.runs.realm", "run_realm", phase_name="realm")
 
 
 def finetune(arguments: Sequence[str], *, prog: str) -> None:
@@ -139,9 +136,7 @@ def finetune(arguments: Sequence[str], *, prog: str) -> None:
         realm_jax finetune --workdir runs/sparse --start-from runs/realm --qa.retriever bm25
         """,
     )
-    from realm_jax.runs.qa import run_qa
-
-    _run(options, run_qa)
+    _run(options, "realm_jax.runs.qa", "run_qa")
 
 
 def parse_training(kind: type[Options], arguments: Sequence[str], *, prog: str, examples: str) -> Options:
@@ -227,7 +222,15 @@ def changes(value: Any, default: Any, *, where: str = "") -> list[tuple[str, Any
     return found
 
 
-def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) -> None:
+def _run(options: Ict, module: str, function: str, **settings: Any) -> None:
+    with joined(options.hosts):
+        # Imported here: what the modules of a run make when they are imported lies on a device.
+        _train(options, getattr(importlib.import_module(module), function), **settings)
+
+
+def _train(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) -> None:
+    from realm_jax.hosts.meeting import is_first
+
     before = [folder for folder in (options.start_from, options.encoder_from) if folder is not None]
     if options.smoke:
         write_texts(options.workdir / TEXTS)
@@ -237,9 +240,10 @@ def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) ->
 
         for folder in before:
             check_run_vocabulary(folder, Corpus.open(options.config.corpus))
-    print(f"{options.workdir}: values that differ from the defaults (all of them: {CONFIG_FILE})")
-    for name, value in changes(options.config, Config()):
-        print(f"  {name} = {json.dumps(value)}")
+    if is_first():
+        print(f"{options.workdir}: values that differ from the defaults (all of them: {CONFIG_FILE})")
+        for name, value in changes(options.config, Config()):
+            print(f"  {name} = {json.dumps(value)}")
     last = run(
         options.config,
         options.workdir,
@@ -249,4 +253,5 @@ def _run(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) ->
         trace_steps=options.trace_steps,
         **settings,
     )
-    print(f"{options.workdir}: " + " ".join(f"{name}={value:.4g}" for name, value in last.items()))
+    if is_first():
+        print(f"{options.workdir}: " + " ".join(f"{name}={value:.4g}" for name, value in last.items()))

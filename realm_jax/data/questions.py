@@ -173,10 +173,16 @@ def question_rows(questions: Sequence[Question], tokenizer: Tokenizer, *, query_
 
 
 def question_stream(
-    questions: Questions, tokenizer: Tokenizer, *, batch_size: int, query_length: int, seed: int
+    questions: Questions,
+    tokenizer: Tokenizer,
+    *,
+    batch_size: int,
+    rows: np.ndarray | None = None,
+    query_length: int,
+    seed: int,
 ) -> Stream[QuestionRows]:
-    """Stream tokenised questions in shuffled order, without end."""
-    rows = question_rows(questions, tokenizer, query_length=query_length)
+    """Stream tokenised questions in shuffled order, without end; `rows`: which of a batch, None for all."""
+    encoded = question_rows(questions, tokenizer, query_length=query_length)
 
     def example(index: int, rng: np.random.Generator) -> int:
         del rng
@@ -184,13 +190,14 @@ def question_stream(
 
     def batch(indices: Sequence[int]) -> QuestionRows:
         numbers = np.array(indices, np.int32)
-        return QuestionRows(Rows(ids=rows.ids[numbers], length=rows.length[numbers]), numbers)
+        return QuestionRows(Rows(ids=encoded.ids[numbers], length=encoded.length[numbers]), numbers)
 
     return build_stream(
         len(questions),
         example,
         batch,
         batch_size=batch_size,
+        rows=rows,
         seed=seed,
         dropped=questions.bad_counts,
         recipe={

@@ -63,17 +63,22 @@ def build_stream(
     batch: Callable[[Sequence[Example]], Batch],
     *,
     batch_size: int,
+    rows: np.ndarray | None = None,
     seed: int,
     dropped: Mapping[str, int],
     recipe: Mapping[str, Any],
 ) -> Stream[Batch]:
     """Shuffle, make examples, and batch them without end; each epoch in another order.
 
+    Of a batch that several hosts share, each makes its own rows; positions are those of whole batches, so
+    that a run resumes on another number of hosts.
+
     Args:
       count: examples an epoch.
       example: index in the epoch and a generator of its own -> example.
       batch: examples -> batch.
       batch_size: B. Batches run on across epochs, so all are full.
+      rows: int `[b]`, which of the B rows are made; None: all.
       seed: of order and choices.
       dropped: why candidates are not among the examples.
       recipe: what the stream is made of, beside batch size and seed; compared on resuming.
@@ -89,13 +94,17 @@ def build_stream(
         )
     if batch_size < 1:
         raise ConfigError("batch_size is at least 1", got=batch_size, remedy="Raise it.")
-    dataset = (
+    examples = (
         grain.MapDataset.range(count)
         .seed(seed)
         .shuffle()
         .repeat(max(1, ENDLESS // count))
         .random_map(example)
-        .batch(batch_size, batch_fn=batch)
+    )
+    places = range(batch_size) if rows is None else rows.tolist()
+    dataset = (
+        grain.MapDataset.range(len(examples) // batch_size)
+        .map(lambda number: batch([examples[number * batch_size + place] for place in places]))
         # No reading threads: the data are in memory, and threads would only fight for the interpreter.
         .to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     )

@@ -17,13 +17,20 @@ SCAN_BLOCKS = 1 << 18  # blocks looked at in one go when eligible ones are sough
 
 
 def ict_stream(
-    corpus: Corpus, *, batch_size: int, query_length: int, keep_probability: float = 0.1, seed: int
+    corpus: Corpus,
+    *,
+    batch_size: int,
+    rows: np.ndarray | None = None,
+    query_length: int,
+    keep_probability: float = 0.1,
+    seed: int,
 ) -> Stream[IctBatch]:
     """Stream pseudo-queries with the blocks they were cut from.
 
     Args:
       corpus: the blocks; those with one sentence are left out ("one_sentence" in `dropped`).
       batch_size: B.
+      rows: int `[b]`, which of the B rows are made; None: all.
       query_length: L, [CLS] and [SEP] included; longer sentences lose their end.
       keep_probability: how often the sentence stays in the block.
       seed: of order and choices.
@@ -52,6 +59,7 @@ def ict_stream(
         example,
         batch,
         batch_size=batch_size,
+        rows=rows,
         seed=seed,
         dropped={"one_sentence": len(corpus) - len(eligible)},
         recipe={
@@ -74,6 +82,7 @@ def masked_stream(
     corpus: Corpus,
     *,
     batch_size: int,
+    rows: np.ndarray | None = None,
     query_length: int,
     max_masks: int,
     masker: str = "salient",
@@ -90,6 +99,7 @@ def masked_stream(
     Args:
       corpus: where the sentences come from (X).
       batch_size: B.
+      rows: int `[b]`, which of the B rows are made; None: all.
       query_length: L, [CLS] and [SEP] included.
       max_masks: M.
       masker: name of the masker; "salient" masks exactly one salient span whole.
@@ -143,6 +153,7 @@ def masked_stream(
         example,
         batch,
         batch_size=batch_size,
+        rows=rows,
         seed=seed,
         dropped=dropped,
         recipe={

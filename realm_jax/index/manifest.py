@@ -76,15 +76,31 @@ def measure_recall(index: Index, embeddings: np.ndarray, queries: np.ndarray, *,
       Mean recall@k. A block as near as the k-th nearest counts as found, so ties cost nothing.
     """
     k = min(k, len(embeddings))
-    kth = _best_scores(embeddings, queries, k=k)[:, -1:]
-    # The ids are judged by their true scores, each once: an engine's own scores may be approximate.
     ids = index.search(queries, k).block_ids
-    scores = np.einsum("qd,qkd->qk", queries, embeddings[np.maximum(ids, 0)])
+    kth = best_scores(embeddings, queries, k=k)[:, -1:]
+    return recall_of(kth, true_scores(embeddings, queries, ids), ids)
+
+
+def recall_of(kth: np.ndarray, scores: np.ndarray, block_ids: np.ndarray) -> float:
+    """Return the share of results that are as near as the k-th nearest.
+
+    The ids are judged by their true scores, each once: an engine's own scores may be approximate.
+
+    Args:
+      kth: float32 `[Q, 1]`, true scores of the k-th nearest.
+      scores: float32 `[Q, k]`, true scores of the results.
+      block_ids: int32 `[Q, k]`, the results.
+    """
     tolerance = 1e-5 * np.maximum(1.0, np.abs(kth))
-    return float(((scores >= kth - tolerance) & (ids >= 0) & ~seen_before(ids)).mean())
+    return float(((scores >= kth - tolerance) & (block_ids >= 0) & ~seen_before(block_ids)).mean())
 
 
-def _best_scores(embeddings: np.ndarray, queries: np.ndarray, *, k: int) -> np.ndarray:
+def true_scores(embeddings: np.ndarray, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Score results `[Q, k]` by their embeddings: float32 `[Q, k]`; of NO_BLOCK it is that of any row."""
+    return np.einsum("qd,qkd->qk", queries, embeddings[np.maximum(rows, 0)])
+
+
+def best_scores(embeddings: np.ndarray, queries: np.ndarray, *, k: int) -> np.ndarray:
     """Return the true k best scores of each query, best first: float32 `[Q, k]`, in bounded device memory."""
     best = np.full((len(queries), k), -np.inf, np.float32)
     for start in range(0, len(embeddings), ROWS_AT_ONCE):

@@ -34,10 +34,11 @@ class ScannSettings:
 def settings_for(count: int) -> ScannSettings:
     """Choose settings from the number of blocks, in this one place.
 
-    About sqrt(N) leaves balance the two costs of a search, finding the leaves and scanning them; twice as many
-    hold fewer blocks that are scanned in vain. The leaves that hold the nearest blocks grow more slowly in
-    number than the leaves do: of 59,434 embeddings of a short ICT 31 of 488 leaves give a recall@8 of 0.98,
-    of a million clustered ones a fifteenth of the leaves was far more than needed. Hence the square root.
+    About sqrt(N) leaves balance the two costs of a search, finding the leaves and scanning them; twice as
+    many hold fewer blocks that are scanned in vain. The leaves that hold the nearest blocks grow more slowly
+    in number than the leaves do: of 59,434 embeddings of a short ICT 31 of 488 leaves give a recall@8 of
+    0.98, of a million clustered ones a fifteenth of the leaves was far more than needed.
+    Hence the square root.
 
     Args:
       count: N.

@@ -8,15 +8,19 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from realm_jax.errors import IndexFault
+from realm_jax.hosts.layout import own_mesh
 from realm_jax.index.engines import ENGINES
 from realm_jax.index.manifest import IndexManifest, check_recall
 from realm_jax.index.protocol import Index, Storage
+from realm_jax.index.split import PROCESSES, split_index
 
 MANIFEST = "manifest.json"
 EMBEDDINGS = "embeddings.npy"
@@ -58,19 +62,25 @@ def place_version(root: Path, version: int, write: Callable[[Path], None]) -> Pa
       The folder of the version. A version that is there already is replaced.
     """
     root.mkdir(parents=True, exist_ok=True)
-    _tidy(root)
+    tidy(root)
     aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=root))
-    target = version_folder(root, version)
-    old = _replaced(target)
     try:
         write(aside)
-        _flush(aside)
-        if target.exists():  # stays readable under its other name until the new one is in place
-            target.rename(old)
-        aside.rename(target)
+        return put_in_place(aside, version)
     except BaseException:
-        _tidy(root)
+        tidy(root)
         raise
+
+
+def put_in_place(aside: Path, version: int) -> Path:
+    """Give a version that was written aside its name; returns its folder."""
+    root = aside.parent
+    target = version_folder(root, version)
+    old = _replaced(target)
+    _flush(aside)
+    if target.exists():  # stays readable under its other name until the new one is in place
+        target.rename(old)
+    aside.rename(target)
     _flush(root)
     shutil.rmtree(old, ignore_errors=True)
     return target
@@ -86,7 +96,8 @@ def open_version(
       version: training step of its parameters.
       corpus_hash: content hash of the corpus it will be used with.
       recall_floor: recall below which it is refused, as measured when it was built.
-      mesh: devices an engine on the device is split over; None: the default device.
+      mesh: devices an engine on the device is split over; None: the default device. Several processes split
+        any engine, each with its share of the rows.
 
     Returns:
       The index, its embeddings float32 `[N, D]` (memory-mapped), and its manifest.
@@ -118,8 +129,21 @@ def open_version(
         )
     check_recall(manifest.recall, k=manifest.recall_k, floor=recall_floor, engine=manifest.engine)
     embeddings = _map_embeddings(folder / EMBEDDINGS, shape=(manifest.count, manifest.dimension))
-    storage = Storage(mesh, manifest.settings.get("storage", "float32"))
-    return ENGINES[manifest.engine].load(embeddings, folder, storage), embeddings, manifest
+    storage = Storage(own_mesh(mesh), manifest.settings.get("storage", "float32"))
+    engine = ENGINES[manifest.engine]
+    if jax.process_count() > 1:
+        index: Index = split_index(embeddings, partial(engine.build, storage=storage))
+    elif PROCESSES in manifest.settings:  # what several have made has no files of the whole engine
+        index = engine.build(embeddings, storage)
+    else:
+        index = engine.load(embeddings, folder, storage)
+    return index, embeddings, manifest
+
+
+def map_embeddings(root: Path, manifest: IndexManifest) -> np.ndarray:
+    """Open the embeddings of a version that was just published: float32 `[N, D]`, memory-mapped."""
+    path = version_folder(root, manifest.version) / EMBEDDINGS
+    return _map_embeddings(path, shape=(manifest.count, manifest.dimension))
 
 
 def versions(root: Path) -> list[int]:
@@ -162,7 +186,7 @@ def _replaced(target: Path) -> Path:
     return target.with_name(REPLACED + target.name)
 
 
-def _tidy(root: Path) -> None:
+def tidy(root: Path) -> None:
     """Undo what a publication that was cut short has left."""
     for leftover in root.glob(f"{ASIDE}*"):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -64,6 +64,8 @@ class Refresher(Generic[Built]):
       lag: None adopts when ready; a number adopts exactly that many steps after the snapshot.
       retries: how often a failed refresh is repeated with the same snapshot. An index that was refused
         (too little recall, no finite embedding) is not: the same parameters give the same index.
+      copy: copies the parameters of a snapshot.
+      agree: says whether what is done here is done on all processes; each must adopt at the same step.
       on_close: lets go of what `build` uses; called when no build runs any more.
       clock: seconds now.
     """
@@ -76,9 +78,12 @@ class Refresher(Generic[Built]):
         every: int,
         lag: int | None = None,
         retries: int = 2,
+        copy: Callable[[Params], Params] = copy_of,
+        agree: Callable[[bool], bool] = bool,
         on_close: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ):
+        self._copy, self._agree = copy, agree
         self._build, self._worker, self._clock = build, worker, clock
         self._every, self._lag, self._retries = every, lag, retries
         self._on_close = on_close
@@ -115,7 +120,7 @@ class Refresher(Generic[Built]):
 
     def resume(self, snapshot: Snapshot) -> None:
         """Start the refresh of a snapshot, for instance one that a checkpoint held; it is copied."""
-        self._snapshot = snapshot = Snapshot(snapshot.step, copy_of(snapshot.params))
+        self._snapshot = snapshot = Snapshot(snapshot.step, self._copy(snapshot.params))
         self._started, self._failures = self._clock(), []
         self._submit(snapshot)
 
@@ -137,7 +142,7 @@ class Refresher(Generic[Built]):
 
     def _adopt(self, step: int) -> Adopted[Built] | None:
         while (snapshot := self._snapshot) is not None and (future := self._future) is not None:
-            due = future.done() if self._lag is None else step >= snapshot.step + self._lag
+            due = self._agree(future.done()) if self._lag is None else step >= snapshot.step + self._lag
             if not due:
                 return None
             error = future.exception()  # waits under at_lag

@@ -1,4 +1,4 @@
-"""Who does the work of a refresh, or makes the next inputs: the caller itself, or one background thread."""
+"""Who does the work of a refresh, or makes the next inputs: the caller, now or later, or a thread."""
 
 import threading
 from collections.abc import Callable
@@ -45,6 +45,47 @@ class InlineWorker:
     def close(self) -> None:
         """Take no more jobs; none outlives `submit`."""
         self._closed = True
+
+
+class DeferredWorker:
+    """Run a job in the caller when its result is asked for."""
+
+    def __init__(self) -> None:
+        self._closed = False
+        self._future: Future[Any] | None = None
+
+    def submit(self, job: Job) -> "Future[Any]":
+        """Keep the job; its result or its exception is made when it is asked for."""
+        _check_free(closed=self._closed, busy=self._future is not None and not self._future.done())
+        self._future = _Deferred(lambda: job(lambda: self._closed))
+        return self._future
+
+    def close(self) -> None:
+        """Take no more jobs; one whose result nobody asked for is never run."""
+        self._closed = True
+
+
+class _Deferred(Future[Any]):
+    """A future that makes its result itself, once."""
+
+    def __init__(self, make: Callable[[], Any]):
+        super().__init__()
+        self._make = make
+
+    def result(self, timeout: float | None = None) -> Any:
+        self._run()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._run()
+        return super().exception(timeout)
+
+    def _run(self) -> None:
+        if not self.done():
+            try:
+                self.set_result(self._make())
+            except Exception as error:
+                self.set_exception(error)
 
 
 class ThreadWorker:

@@ -13,9 +13,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+import jax
 import numpy as np
 
-from realm_jax.refresh.workers import Worker
+from realm_jax.hosts.rows import collected
+from realm_jax.refresh.workers import DeferredWorker, ThreadWorker, Worker
 from realm_jax.types import Array, Params
 
 Batch = TypeVar("Batch")
@@ -40,6 +42,20 @@ class StepInputs(Protocol):
     def finish(self, step: int, batch: Any, begun: Array | None) -> tuple:
         """Do the rest, on any thread: the inputs of the step after `step` steps."""
         ...
+
+
+def inputs_worker(*, ahead: bool) -> Worker | None:
+    """Choose who makes the inputs of the next step.
+
+    A thread. With several processes it is the main thread, once the step has been given to the devices: to
+    search, processes exchange queries and results, which must come in the same order on each.
+
+    Args:
+      ahead: make them during the step before; without, None is returned.
+    """
+    if not ahead:
+        return None
+    return ThreadWorker(name="inputs") if jax.process_count() == 1 else DeferredWorker()
 
 
 @dataclass(frozen=True)
@@ -116,7 +132,7 @@ class Ahead(Iterator[Batch]):
             return self._stream.get_state()
         if waiting.begun is None or waiting.version != self._version():
             return waiting.position
-        begun = np.asarray(waiting.begun, np.float32)
+        begun = collected(waiting.begun).astype(np.float32)
         values = base64.b64encode(begun.tobytes()).decode("ascii")
         return {**waiting.position, "begun": {"shape": list(begun.shape), "float32": values}}
 

@@ -7,6 +7,7 @@ from typing import Any
 from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.streams import ict_stream
+from realm_jax.hosts.rows import BatchShare
 from realm_jax.models.build import Models
 from realm_jax.runs.phase import Phase, run_phase
 from realm_jax.runs.setup import initial_params, mesh_of, models_of, resolve
@@ -50,6 +51,7 @@ def run_ict(
         stream=ict_stream(
             corpus,
             batch_size=config.ict.batch_size,
+            rows=BatchShare(mesh).drawn(config.ict.batch_size),
             query_length=config.shapes.query_length,
             keep_probability=config.ict.keep_probability,
             seed=config.seed,

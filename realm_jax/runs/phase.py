@@ -14,8 +14,9 @@ from jax.sharding import Mesh
 
 from realm_jax.config import Config, PhaseConfig, to_dict
 from realm_jax.errors import CheckpointError
-from realm_jax.loop import Hook, StopOnSignal, train
-from realm_jax.progress import Reporter, reporter
+from realm_jax.hosts.meeting import is_first
+from realm_jax.loop import Hook, StopOnSignal, StopTogether, train
+from realm_jax.progress import Reporter, SilentReporter, reporter
 from realm_jax.runs.ahead import Batches
 from realm_jax.runs.setup import save_config
 from realm_jax.runs.speed import Spent, peak_of_run
@@ -23,7 +24,7 @@ from realm_jax.runs.trace import TraceHook
 from realm_jax.train.accumulate import Accumulate, by_sums
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.compile import Step, make_step
-from realm_jax.train.metrics import MetricsWriter, check_finite, means
+from realm_jax.train.metrics import MetricsWriter, NoMetrics, Writer, check_finite, means
 from realm_jax.train.optimizer import make_optimizer
 from realm_jax.train.sharding import make_sharded
 from realm_jax.train.state import Metrics, TrainState, create_state
@@ -53,7 +54,7 @@ class LogHook:
         *,
         every: int,
         last: int,
-        writer: MetricsWriter,
+        writer: Writer,
         progress: Reporter,
         extra: Callable[[int], Mapping[str, float]],
         flops: int = 0,
@@ -242,9 +243,11 @@ def run_phase(
         check_same_run(record, name=phase.name, config=config)
         state = checkpoints.restore(state)
         phase.stream.set_state(record["data"])
-        print(f"{phase.name}: resuming at step {int(state.step)} of {settings.steps}", flush=True)
+        if is_first():
+            print(f"{phase.name}: resuming at step {int(state.step)} of {settings.steps}", flush=True)
 
-    save_config(config, workdir)
+    if is_first():
+        save_config(config, workdir)
 
     def save(state: TrainState) -> None:
         own = {"phase": phase.name, "config": to_dict(config), "data": phase.stream.get_state()}
@@ -256,8 +259,10 @@ def run_phase(
             save(state)
 
     last = settings.steps if stop_at is None else min(settings.steps, stop_at)
-    writer = MetricsWriter(workdir)
-    with reporter(phase.name, last, start=int(state.step)) as progress, StopOnSignal() as should_stop:
+    writer = MetricsWriter(workdir) if is_first() else NoMetrics()
+    shown = reporter(phase.name, last, start=int(state.step)) if is_first() else SilentReporter()
+    stop = StopOnSignal() if jax.process_count() == 1 else StopTogether(int(state.step))
+    with shown as progress, stop as should_stop:
         log = LogHook(
             every=settings.log_every,
             last=last,
@@ -268,7 +273,8 @@ def run_phase(
             peak=peak_of_run(mesh),
             spent=phase.spent.take,
         )
-        trace = TraceHook(workdir / TRACE_FOLDER, done=int(state.step), steps=trace_steps)
+        recorded = trace_steps if is_first() else 0
+        trace = TraceHook(workdir / TRACE_FOLDER, done=int(state.step), steps=recorded)
         state = train(
             state,
             stream=phase.spent.waiting("data", phase.stream),

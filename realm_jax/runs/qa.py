@@ -20,9 +20,9 @@ from realm_jax.data.questions import (
     question_stream,
 )
 from realm_jax.errors import CorpusError
+from realm_jax.hosts.rows import BatchShare
 from realm_jax.ops.open_qa import QA_LOSSES
-from realm_jax.refresh.workers import ThreadWorker
-from realm_jax.runs.ahead import Ahead
+from realm_jax.runs.ahead import Ahead, inputs_worker
 from realm_jax.runs.phase import Phase, run_phase
 from realm_jax.runs.qa_retriever import index_part, lexical_part
 from realm_jax.runs.question_inputs import BeamAnswers, FindAnswers, QuestionInputs
@@ -76,6 +76,7 @@ def run_qa(
         params = {**params, "reader": reader}
     settings = config.qa
     spent = Spent()
+    share = BatchShare(mesh, whole=settings.swap_probability > 0)  # swaps are drawn for a batch as a whole
     part = (
         lexical_part(questions, corpus)
         if settings.retriever == "bm25"
@@ -88,6 +89,7 @@ def run_qa(
             questions=questions,
             mesh=mesh,
             timed=partial(spent.on, "search"),
+            share=share,
         )
     )
     with RegexMatcher() as matcher, closing(part):
@@ -106,6 +108,7 @@ def run_qa(
             questions,
             corpus.tokenizer,
             batch_size=settings.batch_size,
+            rows=share.drawn(settings.batch_size),
             query_length=config.shapes.query_length,
             seed=config.seed,
         )
@@ -118,9 +121,9 @@ def run_qa(
             beam=settings.beam or settings.candidates,
             extra=config.index.extra,
             positives_first=settings.positives_first,
+            share=share,
         )
-        worker = ThreadWorker(name="inputs") if settings.ahead else None
-        ahead = Ahead(stream, inputs, worker, version=part.version)
+        ahead = Ahead(stream, inputs, inputs_worker(ahead=settings.ahead), version=part.version)
         phase = Phase(
             name="qa",
             settings=settings,

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from jax.sharding import Mesh
 
 from realm_jax.config import Config, QaConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.questions import Question, question_rows
+from realm_jax.hosts.rows import BatchShare
 from realm_jax.index.lexical import LexicalIndex
 from realm_jax.models.build import Models
 from realm_jax.progress import reporter
-from realm_jax.runs.candidates import Timed, query_embedder
+from realm_jax.runs.candidates import Timed, embed_probes, query_embedder
 from realm_jax.runs.live_index import INDEX_FOLDER
 from realm_jax.runs.question_inputs import IndexRetriever, LexicalRetriever, Retriever
 from realm_jax.runs.refreshing import RefreshHook, open_live_index
@@ -56,6 +56,7 @@ def index_part(
     questions: Sequence[Question],
     mesh: Mesh | None,
     timed: Timed,
+    share: BatchShare,
 ) -> RetrieverPart:
     """Retrieve with the run's embedder from an index that stays, or, end to end, is refreshed.
 
@@ -85,12 +86,12 @@ def index_part(
         live,
         tower=models.block_tower,
         root=workdir / INDEX_FOLDER,
-        probe=lambda params: np.asarray(embed(params, probes)),
+        probe=embed_probes(embed, probes, mesh),
         probe_k=settings.candidates,
         keep_checkpoints=settings.keep_checkpoints,
     )
     return RetrieverPart(
-        IndexRetriever(embed, live, timed=timed),
+        IndexRetriever(embed, live, timed=timed, share=share),
         relevance,
         retriever_rates(settings, models),
         refresh,

@@ -11,6 +11,7 @@ import numpy as np
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.questions import Occurrences, Question, QuestionRows
+from realm_jax.hosts.rows import EVERY_ROW, BatchShare
 from realm_jax.index.lexical import LexicalIndex
 from realm_jax.index.retriever import choose_blocks
 from realm_jax.runs.candidates import EmbedQueries, Timed
@@ -47,19 +48,28 @@ class IndexRetriever:
       embed: from `query_embedder`.
       live: the index in use.
       timed: makes a context in which the index is searched.
+      share: what this process reads of a batch.
     """
 
-    def __init__(self, embed: EmbedQueries, live: LiveIndex, *, timed: Timed = nullcontext):
-        self._embed, self._live, self._timed = embed, live, timed
+    def __init__(
+        self,
+        embed: EmbedQueries,
+        live: LiveIndex,
+        *,
+        timed: Timed = nullcontext,
+        share: BatchShare = EVERY_ROW,
+    ):
+        self._embed, self._live, self._timed, self._share = embed, live, timed, share
 
     def embed(self, params: Params, rows: QuestionRows) -> Array:
-        return self._embed(params, rows.question)
+        return self._embed(params, self._share.own(rows.question))
 
     def search(self, rows: QuestionRows, embedded: Array | None, k: int) -> Search:
         del rows
-        queries = np.asarray(embedded)
+        assert embedded is not None  # by `embed`
+        queries = self._share.held(embedded)
         with self._timed():
-            return self._live.current.index.search(queries, k)
+            return self._share.drawn_of_own(self._live.current.index.search(queries, k))
 
     def beam_values(self, chosen: Search) -> dict[str, np.ndarray]:
         return {"embeddings": self._live.current.embeddings[np.maximum(chosen.block_ids, 0)]}
@@ -100,6 +110,7 @@ class QuestionInputs:
       beam: R, at least K.
       extra: blocks searched beyond R, to replace duplicates.
       positives_first: of the beam, read the blocks with an answer before the others.
+      share: what this process reads of a batch.
     """
 
     def __init__(
@@ -113,8 +124,9 @@ class QuestionInputs:
         beam: int,
         extra: int,
         positives_first: bool = False,
+        share: BatchShare = EVERY_ROW,
     ):
-        self._positives_first = positives_first
+        self._positives_first, self._share = positives_first, share
         self._retriever, self._corpus = retriever, corpus
         self._answers, self._beam_answers = answers, beam_answers
         self._candidates, self._beam, self._extra = candidates, beam, extra
@@ -148,7 +160,8 @@ class QuestionInputs:
             asked=rows.question,
         )
         values: dict[str, Any] = self._retriever.beam_values(chosen)
-        return batch, candidates, Beam(has_answer, chosen.block_ids != NO_BLOCK, **values)
+        beam = Beam(has_answer, chosen.block_ids != NO_BLOCK, **values)
+        return self._share.own((batch, candidates, beam))
 
     def _fetch(self, block_ids: np.ndarray) -> Candidates:
         return Candidates(

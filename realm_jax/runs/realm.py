@@ -13,15 +13,15 @@ from jax.sharding import Mesh
 from realm_jax.config import Config, RealmConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.streams import masked_stream
+from realm_jax.hosts.rows import EVERY_ROW, BatchShare
 from realm_jax.index.protocol import Storage
 from realm_jax.index.stored_blocks import keep_blocks
 from realm_jax.models.build import Models
 from realm_jax.models.reader import SPAN_SCORER
 from realm_jax.ops.marginal import MARGINALS
 from realm_jax.ops.relevance import retrieval_log_prob, uniform_log_prob
-from realm_jax.refresh.workers import ThreadWorker
-from realm_jax.runs.ahead import Ahead, StepInputs
-from realm_jax.runs.candidates import CandidateSearch, EmbedQueries, query_embedder
+from realm_jax.runs.ahead import Ahead, StepInputs, inputs_worker
+from realm_jax.runs.candidates import CandidateSearch, EmbedQueries, embed_probes, query_embedder
 from realm_jax.runs.fused import FusedInputs, check_fused
 from realm_jax.runs.live_index import INDEX_FOLDER, LiveIndex
 from realm_jax.runs.phase import Phase, run_phase
@@ -57,6 +57,7 @@ class RealmInputs:
       candidates: K of the step.
       max_masks: M.
       seed: of the swaps; the swap of step s depends on (seed, s) alone.
+      share: what this process reads of a batch.
     """
 
     def __init__(
@@ -71,7 +72,9 @@ class RealmInputs:
         candidates: int,
         max_masks: int,
         seed: int,
+        share: BatchShare = EVERY_ROW,
     ):
+        self._share = share
         self._embed, self._search, self._live, self._settings = embed, search, live, settings
         self._candidates, self._max_masks, self._seed = candidates, max_masks, seed
         self._tokenizer, self._block_spans = text.tokenizer, corpus.spans
@@ -79,7 +82,7 @@ class RealmInputs:
 
     def begin(self, params: Params, batch: MaskedBatch) -> Array:
         """Start to embed the texts."""
-        return self._embed(params, batch.query)
+        return self._embed(params, self._share.own(batch.query))
 
     def finish(self, step: int, batch: MaskedBatch, begun: Array | None) -> tuple:
         """Return the batch, its candidates `[B, K]` and, for the span loss, where the masked tokens stand."""
@@ -109,6 +112,7 @@ class RealmInputs:
             candidates = crop_to_target(
                 batch, candidates, self._tokenizer, width=settings.evidence_window, rng=rng
             )
+        batch, candidates = self._share.own((batch, candidates))
         if settings.span_weight:
             return batch, candidates, find_targets(batch, candidates, self._tokenizer)
         return batch, candidates
@@ -159,6 +163,7 @@ def run_realm(
         params = {**params, "encoder": {**params["encoder"], "bert": bert}}
     candidates = candidates_read(config, settings)
     embed_queries = query_embedder(models, mesh)
+    share = BatchShare(mesh, whole=draws_for_batches(settings))
     spent = Spent()
     search = CandidateSearch(
         corpus,
@@ -166,6 +171,7 @@ def run_realm(
         extra=config.index.extra,
         null_block=config.shapes.null_block and not settings.evidence_pool,
         timed=partial(spent.on, "search"),
+        share=share,
     )
     texts = partial(
         masked_stream,
@@ -194,7 +200,7 @@ def run_realm(
         live,
         tower=models.block_tower,
         root=workdir / INDEX_FOLDER,
-        probe=lambda params: np.asarray(embed_queries(params, probes.query)),
+        probe=embed_probes(embed_queries, probes.query, mesh),
         probe_k=candidates,
         keep_checkpoints=settings.keep_checkpoints,
     )
@@ -213,11 +219,13 @@ def run_realm(
             candidates=candidates,
             max_masks=config.shapes.max_masks,
             seed=config.seed,
+            share=share,
         )
+    rows = settings.batch_size * settings.oversample
     ahead = Ahead(
-        texts(batch_size=settings.batch_size * settings.oversample),
+        texts(batch_size=rows, rows=share.drawn(rows)),
         inputs,
-        ThreadWorker(name="inputs") if settings.ahead and not fused else None,
+        inputs_worker(ahead=settings.ahead and not fused),
         version=lambda: live.current.version,
     )
     phase = Phase(
@@ -234,6 +242,11 @@ def run_realm(
         return run_phase(
             phase, params, config=config, workdir=workdir, stop_at=stop_at, mesh=mesh, trace_steps=trace_steps
         )
+
+
+def draws_for_batches(settings: RealmConfig) -> bool:
+    """Say whether a phase chooses among the rows of a batch, or draws for all of them together."""
+    return bool(settings.swap_probability or settings.window_steps or settings.oversample > 1)
 
 
 def settings_of(config: Config, phase_name: str) -> RealmConfig:

@@ -2,19 +2,25 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
+from realm_jax.hosts.layout import own_mesh, put
+from realm_jax.hosts.meeting import agree, is_first, next_meeting, start_together
 from realm_jax.index.protocol import Storage
 from realm_jax.index.store import prune
-from realm_jax.mesh import row_mesh
+from realm_jax.mesh import row_mesh, whole
 from realm_jax.models.build import Models
-from realm_jax.refresh.refresher import Refresher, Snapshot
+from realm_jax.progress import SilentReporter, reporter
+from realm_jax.refresh.refresher import Refresher, Snapshot, copy_of
 from realm_jax.refresh.staleness import embedding_drift, top_k_overlap
 from realm_jax.refresh.workers import WORKERS
 from realm_jax.runs.live_index import (
@@ -28,6 +34,7 @@ from realm_jax.runs.phase import check_same_run, read_record
 from realm_jax.runs.remote_refresh import RemoteBuild, remote_build
 from realm_jax.runs.rolling import Shard, oldest_shard
 from realm_jax.runs.setup import devices_of
+from realm_jax.runs.split_version import split_builder
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.state import Metrics, TrainState
 from realm_jax.types import Params
@@ -78,7 +85,8 @@ class RefreshHook:
             "embedding_drift": embedding_drift(old.embeddings, new.embeddings),
         }
         self._live.adopt(new, seconds=adopted.seconds, changes=changes)
-        prune(self._root, keep={*self._saved, new.version})
+        if is_first():
+            prune(self._root, keep={*self._saved, new.version})
 
     def values(self, step: int) -> dict[str, float]:
         """Return what is logged."""
@@ -157,14 +165,23 @@ def open_live_index(
       CheckpointError: the checkpoint is of another phase or config.
     """
     root, index, refresh = workdir / INDEX_FOLDER, config.index, config.refresh
-    storage = Storage(mesh, index.storage)
+    storage = Storage(own_mesh(mesh), index.storage)
     parts: dict[str, Any] = {"models": models, "corpus": corpus, "root": root}
+    copy = copy_of if mesh is None else copy_to_all(mesh)
     block_params = {models.block_tower: params[models.block_tower]}
-    build: Callable[..., IndexVersion] = version_builder(config, **parts, mesh=mesh, storage=storage)
+    build: Callable[..., IndexVersion] = version_builder(config, **parts, mesh=storage.mesh, storage=storage)
+    if jax.process_count() > 1:
+        build = split_builder(config, **parts, storage=storage, meeting=next_meeting("index"))
     record = read_record(workdir)
     if record is None:
-        prune(root, keep=set())
-        live = LiveIndex(build(block_params, 0, lambda: False))  # by all devices: nothing trains yet
+        if is_first():
+            prune(root, keep=set())
+        # By all devices: nothing trains yet.
+        blocks = -(-len(corpus) // jax.process_count())
+        name = f"{phase_name}: embed {corpus.path}"
+        shown = reporter(name, blocks, unit="blocks") if is_first() else SilentReporter()
+        with shown as progress:
+            live = LiveIndex(build(copy(block_params), 0, lambda: False, progress=progress.update))
     else:
         check_same_run(record, name=phase_name, config=config)
         version = load_version(
@@ -188,9 +205,26 @@ def open_live_index(
         every=every,
         lag=refresh.lag if refresh.adoption == "at_lag" else None,
         retries=refresh.retries,
+        copy=copy,
+        agree=agree,
         on_close=remote.close if remote else lambda: None,
     )
     if record is not None and record["pending_step"] is not None:
         snapshot = Checkpoints(workdir).restore_pending(block_params)
         refresher.resume(Snapshot(record["pending_step"], snapshot))
     return refresher, live
+
+
+def copy_to_all(mesh: Mesh) -> Callable[[Params], Params]:
+    """Compile the copying of parameters, however they lie, whole to every device; nobody waits for it."""
+    everywhere = whole(mesh)
+    program = jax.jit(partial(jax.tree.map, jnp.copy), out_shardings=everywhere)
+    copied = start_together(program, "snapshot")
+
+    def copy(params: Params) -> Params:
+        laid_out = (
+            leaf if isinstance(leaf, jax.Array) else put(leaf, everywhere) for leaf in jax.tree.leaves(params)
+        )
+        return copied(jax.tree.unflatten(jax.tree.structure(params), laid_out))
+
+    return copy

@@ -15,6 +15,7 @@ from realm_jax.config import Config, to_dict
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.writer import VOCABULARY
 from realm_jax.errors import ConfigError
+from realm_jax.hosts.layout import put
 from realm_jax.mesh import batch_shards, check_rows, make_mesh
 from realm_jax.models.bert import Bert
 from realm_jax.models.build import TOWERS, Models, build_models
@@ -280,7 +281,7 @@ def initial_params(
         _check_sizes(readers, {name: fresh[name] for name in READERS}, encoder_from)
         params |= readers
     if mesh is not None:
-        return jax.device_put(params, param_shardings(mesh, params))
+        return put(params, param_shardings(mesh, params))
     return jax.tree.map(jnp.asarray, params)
 
 

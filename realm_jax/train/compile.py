@@ -8,7 +8,9 @@ import jax
 import optax
 from jax.sharding import Mesh
 
-from realm_jax.mesh import in_order, split_over_all, split_rows, whole
+from realm_jax.hosts.meeting import start_together
+from realm_jax.hosts.rows import place_rows
+from realm_jax.mesh import split_over_all, split_rows, whole
 from realm_jax.train.accumulate import Accumulate, by_sums
 from realm_jax.train.sharding import gather, state_shardings
 from realm_jax.train.state import Metrics, TrainState, apply_gradients, picked, renewed, step_key, update
@@ -64,7 +66,7 @@ def make_step(
     Returns:
       `step(state, *inputs) -> (state, metrics)`; the state's buffers are donated. On a mesh the state lies as
       `state_shardings` says, axis 0 of all inputs is split over the devices of the batch, and that of a
-      store's arrays over all devices.
+      store's arrays over all devices; of several processes each gives its own rows.
     """
 
     def step(state: TrainState, inputs: tuple) -> tuple[TrainState, Metrics]:
@@ -101,4 +103,5 @@ def make_step(
         out_shardings=(placed, whole(mesh)),
         donate_argnums=0,
     )
-    return Step(program, in_order(program))
+    start = start_together(program, "step")
+    return Step(program, lambda state, inputs: start(state, place_rows(inputs, mesh)))

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import jax
 from tensorboardX import SummaryWriter
@@ -42,6 +43,24 @@ def check_finite(values: Mapping[str, float], *, first_step: int, last_step: int
             got=f"{', '.join(bad)} in steps {first_step} to {last_step}",
             remedy="Resume from the checkpoint before with a lower learning rate.",
         )
+
+
+class Writer(Protocol):
+    """Where the values of a step go."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class NoMetrics:
+    """Write nothing: of several processes the first alone writes."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class MetricsWriter:

@@ -11,7 +11,7 @@ from realm_jax.data.prepare import prepare
 from realm_jax.data.questions import Questions, question_stream
 from realm_jax.data.streams import ict_stream, masked_stream
 from realm_jax.errors import CheckpointError, ConfigError
-from realm_jax.types import NO_BLOCK
+from realm_jax.types import NO_BLOCK, tree_rows
 from tests.data.conftest import write_jsonl
 
 ICT = {"batch_size": 8, "query_length": 24, "seed": 3}
@@ -69,6 +69,16 @@ def test_seeds_give_different_streams_and_neighbours_share_nothing(corpus, tmp_p
     assert same(one, again)
     # A stream built as seed + epoch would show the second epoch of seed 3 as the first of seed 4.
     assert not any(same(a, b) for a in one for b in other)
+
+
+@pytest.mark.parametrize("name", ["ict", "masked", "questions"])
+def test_rows_of_a_batch_are_those_of_the_whole_one_at_the_same_position(corpus, tmp_path, name):
+    make = makers(corpus, tmp_path)[name]
+    rows = np.array([1, 2, 6])
+    whole, some = make(), make(rows=rows)
+    for _ in range(4):
+        assert same(next(some), tree_rows(next(whole), rows))
+        assert some.get_state() == whole.get_state()
 
 
 @pytest.mark.parametrize("name", ["ict", "masked", "questions"])

@@ -8,13 +8,15 @@ import pytest
 from realm_jax.index.engines import ENGINES
 from realm_jax.types import NO_BLOCK
 from tests.index.fake import brute_force, clustered
+from tests.index.hosts import on_hosts
 
 
-@pytest.fixture(params=list(ENGINES))
+@pytest.fixture(params=[*ENGINES, *(f"{name} on three hosts" for name in ENGINES)])
 def engine(request):
-    if request.param == "scann":
+    name, _, split = request.param.partition(" ")
+    if name == "scann":
         pytest.importorskip("scann", reason="ScaNN has no wheel for this platform")
-    return ENGINES[request.param]
+    return on_hosts(ENGINES[name], processes=3) if split else ENGINES[name]
 
 
 def test_finds_the_nearest_best_first(engine):

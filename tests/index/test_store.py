@@ -108,7 +108,7 @@ def cut_at(monkeypatch, name: str, number: int) -> None:
     def dying(*args, **kwargs):
         left[0] -= 1
         if left[0] == 0:
-            monkeypatch.setattr(store, "_tidy", lambda root: None)
+            monkeypatch.setattr(store, "tidy", lambda root: None)
             raise Cut
         return real(*args, **kwargs)
 

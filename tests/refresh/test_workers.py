@@ -6,14 +6,14 @@ import traceback
 import pytest
 
 from realm_jax.errors import RefreshError
-from realm_jax.refresh.workers import WORKERS, InlineWorker, ThreadWorker
+from realm_jax.refresh.workers import WORKERS, DeferredWorker, InlineWorker, ThreadWorker
 
 WAIT = 10.0  # seconds; only a broken worker ever waits this long
 
 
-@pytest.fixture(params=list(WORKERS))
+@pytest.fixture(params=[*WORKERS.values(), DeferredWorker])
 def worker(request):
-    worker = WORKERS[request.param]()
+    worker = request.param()
     yield worker
     worker.close()
 
@@ -54,6 +54,17 @@ def test_inline_runs_in_the_caller_and_thread_does_not():
 
     assert InlineWorker().submit(where).result() == threading.current_thread().name
     assert ThreadWorker().submit(where).result(WAIT) == "refresher"
+
+
+def test_a_deferred_job_is_run_once_when_its_result_is_asked_for():
+    seen = []
+    worker = DeferredWorker()
+    future = worker.submit(lambda should_stop: seen.append(threading.current_thread().name) or len(seen))
+    assert seen == [] and not future.done()
+    with pytest.raises(RefreshError, match="a second job"):
+        worker.submit(lambda should_stop: 3)
+    assert future.result() == future.result() == 1
+    assert seen == [threading.current_thread().name]
 
 
 def test_an_interrupt_goes_through_an_inline_worker():

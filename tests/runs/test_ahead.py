@@ -7,11 +7,16 @@ from functools import partial
 import numpy as np
 import pytest
 
-from realm_jax.refresh.workers import InlineWorker, ThreadWorker
+from realm_jax.refresh.workers import DeferredWorker, InlineWorker, ThreadWorker
 from realm_jax.runs.ahead import Ahead
 
 WAIT = 60.0  # seconds; only a broken test ever waits this long
-WORKERS = {"thread": partial(ThreadWorker, name="inputs"), "inline": InlineWorker, "none": lambda: None}
+WORKERS = {
+    "thread": partial(ThreadWorker, name="inputs"),
+    "inline": InlineWorker,
+    "deferred": DeferredWorker,
+    "none": lambda: None,
+}
 
 
 class Letters:
@@ -71,7 +76,7 @@ def make(request):
         ahead.close()
 
 
-@pytest.mark.parametrize("kind", ["thread", "inline"])
+@pytest.mark.parametrize("kind", ["thread", "inline", "deferred"])
 def test_inputs_are_made_with_the_parameters_from_before_the_step_before(kind):
     ahead = Ahead(Letters(), Inputs(), WORKERS[kind]())
     assert train(ahead, steps=4) == [(0, "a", 0.0), (1, "b", 0.0), (2, "c", 1.0), (3, "d", 2.0)]

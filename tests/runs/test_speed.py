@@ -68,22 +68,30 @@ def paper(**changes):
 
 
 def test_a_step_of_the_paper():
-    """By hand: a layer on L tokens is 8 L H^2 + 4 L^2 H + 4 L H I, twelve of them, three times forward."""
+    """By hand: P of L tokens ask: a layer is 4 (L + P) H^2 + 4 P L H + 4 P H I; three times forward.
 
-    def bert(length):
-        return 12 * (8 * length * 768**2 + 4 * length**2 * 768 + 4 * length * 768 * 3072)
+    All tokens ask in eleven layers, [CLS] or the ten masked ones in the last.
+    """
+
+    def layer(length, asking):
+        projections = 4 * (length + asking) * 768**2
+        return projections + 4 * asking * length * 768 + 4 * asking * 768 * 3072
+
+    def bert(length, wanted):
+        return 11 * layer(length, length) + layer(length, wanted)
 
     head, embedding = 10 * 2 * 768 * (768 + 30_522), 2 * 768 * (768 + 128)
     rows = 512 * 8
-    expected = 512 * (bert(96) + embedding) + rows * (bert(288) + embedding) + rows * (bert(384) + head)
+    queries, blocks = 512 * (bert(96, 1) + embedding), rows * (bert(288, 1) + embedding)
+    expected = queries + blocks + rows * (bert(384, 10) + head)
     config = paper()
     assert step_flops(config, "realm", models_of(config)) == 3 * expected
-    assert 1.4e15 < 3 * expected < 1.6e15
+    assert 1.3e15 < 3 * expected < 1.5e15
     config = paper(weights="uniform")
-    assert step_flops(config, "realm", models_of(config)) == 3 * rows * (bert(384) + head)
+    assert step_flops(config, "realm", models_of(config)) == 3 * rows * (bert(384, 10) + head)
     pointing = 384 * 4 * 768 * 256 + sum(384 - width for width in range(10)) * 2 * 256
     config = paper(weights="uniform", span_weight=0.5)
-    assert step_flops(config, "realm", models_of(config)) == 3 * rows * (bert(384) + head + pointing)
+    assert step_flops(config, "realm", models_of(config)) == 3 * rows * (bert(384, 384) + head + pointing)
 
 
 def test_fine_tuning_counts_what_it_trains_of_the_retriever():

@@ -1,0 +1,1 @@
+"""Several hosts: every process runs the same program on devices of its own, and reads its own share."""

@@ -1,0 +1,128 @@
+"""A version of the index made by several processes: each embeds, indexes and writes its share of the rows.
+
+They meet between the stages, so that what fails on one process fails on all, and is tried again by all. No
+stage needs another process's devices: a refresh exchanges nothing that training could wait for.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from realm_jax.config import Config
+from realm_jax.data.corpus import Corpus
+from realm_jax.hosts.layout import own_copy
+from realm_jax.hosts.meeting import Meeting, is_first
+from realm_jax.index.embed import embed_blocks
+from realm_jax.index.engines import ENGINES
+from realm_jax.index.manifest import IndexManifest, check_recall
+from realm_jax.index.parts import prepare_parts, publish_parts, read_rows, write_part
+from realm_jax.index.protocol import Index, Storage
+from realm_jax.index.split import PROCESSES, ShareOfBlocks, SplitIndex, found_here, merged_recall, shares_of
+from realm_jax.index.store import map_embeddings
+from realm_jax.mesh import split_over_all
+from realm_jax.models.build import Models
+from realm_jax.runs.live_index import EmbedBlocks, IndexVersion, block_embedder
+from realm_jax.types import Params
+
+
+def build_split_version(
+    params: Params,
+    version: int,
+    should_stop: Callable[[], bool],
+    *,
+    embed: EmbedBlocks,
+    corpus: Corpus,
+    root: Path,
+    engine: str,
+    batch_size: int,
+    recall_k: int,
+    recall_floor: float,
+    recall_sample: int,
+    storage: Storage,
+    meeting: Meeting,
+    progress: Callable[[int], None] = lambda done: None,
+) -> IndexVersion:
+    """Embed all blocks, build the engines, measure their recall together, publish.
+
+    Every process calls it with the same snapshot; the arguments are those of `build_version`, but for these:
+
+    Args:
+      params: the block tower's parameters, whole on every device.
+      root: folder of the versions, which all processes see.
+      batch_size: blocks a call of this process's embedder.
+      storage: on the devices of this process, as is `embed`.
+      meeting: of the processes.
+      progress: told how many blocks of its share this process has embedded.
+
+    Raises:
+      RecallError: the engines find too little.
+      RefreshError: it was asked to stop.
+      HostsError: another process failed.
+    """
+    shares = shares_of(len(corpus), jax.process_count())
+    share = shares[jax.process_index()]
+    meeting.each(lambda: prepare_parts(root, version) if is_first() else None)
+
+    own: Index | None = None
+    rows = np.zeros((0, 0), np.float32)
+
+    def build() -> None:
+        nonlocal own, rows
+        blocks = ShareOfBlocks(corpus, share)
+        if not len(blocks):
+            return
+        tower = own_copy(params, storage.mesh)
+        place = None if storage.mesh is None else split_over_all(storage.mesh)
+        rows = embed_blocks(
+            # Placed first: of several processes, jit takes no NumPy array that is to be split.
+            lambda batch: embed(tower, jax.device_put(batch, place)),
+            blocks,
+            batch_size=batch_size,
+            should_stop=should_stop,
+            progress=progress,
+        )
+        write_part(root, version, jax.process_index(), rows)
+        own = ENGINES[engine].build(rows, storage)
+
+    meeting.each(build)
+    sample = np.random.default_rng(0).choice(len(corpus), min(recall_sample, len(corpus)), replace=False)
+    queries = read_rows(root, version, shares, np.sort(sample))
+    k = min(recall_k, len(corpus))
+    recall = merged_recall(meeting.each(lambda: found_here(own, share, rows, queries, k)), k)
+    check_recall(recall, k=recall_k, floor=recall_floor, engine=engine)
+    manifest = IndexManifest(
+        version=version,
+        corpus_hash=corpus.content_hash,
+        count=len(corpus),
+        dimension=queries.shape[1],
+        engine=engine,
+        settings={**ENGINES[engine].settings(shares[0].stop, storage), PROCESSES: len(shares)},
+        recall=recall,
+        recall_k=recall_k,
+        recall_sample=len(sample),
+    )
+    meeting.each(lambda: publish_parts(root, shares, manifest) if is_first() else None)
+    embeddings = map_embeddings(root, manifest)
+    return IndexVersion(version, SplitIndex(own, share, len(corpus)), embeddings)
+
+
+def split_builder(
+    config: Config, *, models: Models, corpus: Corpus, root: Path, storage: Storage, meeting: Meeting
+) -> Callable[..., IndexVersion]:
+    """Bind `build_split_version` to what a config says."""
+    return partial(
+        build_split_version,
+        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=storage.mesh),
+        corpus=corpus,
+        root=root,
+        engine=config.index.engine,
+        batch_size=config.index.embed_batch_size // jax.process_count(),
+        recall_k=config.index.recall_k,
+        recall_floor=config.index.recall_floor,
+        recall_sample=config.index.recall_sample,
+        storage=storage,
+        meeting=meeting,
+    )
