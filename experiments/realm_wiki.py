@@ -11,6 +11,7 @@ Command:
 
 from realm_jax.config import (
     Config,
+    IndexConfig,
     ModelConfig,
     OptimizerConfig,
     RealmConfig,
@@ -34,6 +35,8 @@ def config() -> Config:
             optimizer=OptimizerConfig(learning_rate=3e-5),
             masker="salient",
             marginal="token",
+            rematerialisation="full",  # for chips of 16 GiB
         ),
+        index=IndexConfig(engine="fused", storage="bfloat16"),  # all of Wikipedia is 3.4 GB on the chips
         refresh=RefreshConfig(every=500, worker="thread", adoption="when_ready"),
     )

@@ -52,6 +52,7 @@ COMMANDS = {
     "ask": Command("using", "ask", "answer questions and show where the answers came from"),
     "fill": Command("using", "fill", "fill in [MASK]s without, with each, and over all retrieved blocks"),
     "retrieve": Command("using", "retrieve", "search a corpus for any text"),
+    "plan": Command("plan", "plan", "say what a run will need and cost on a slice, before it is paid for"),
     "import": Command("weights", "import_", "turn a public checkpoint into a run folder"),
     "export": Command("weights", "export", "write a run as a public checkpoint"),
 }

@@ -4,12 +4,13 @@ Rows of a batch are split over `data` and `fsdp`, parameters over `fsdp` and `te
 how stands in `train/sharding.py`.
 """
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from realm_jax.errors import ConfigError
 
@@ -37,14 +38,8 @@ def make_mesh(
       ConfigError: there are too few devices, or 0 does not come out even.
     """
     available = jax.devices() if devices is None else devices
-    sizes = (data or max(1, len(available) // (fsdp * tensor)), fsdp, tensor)
-    wanted = sizes[0] * fsdp * tensor
-    if wanted > len(available) or (not data and wanted != len(available)):
-        raise ConfigError(
-            "mesh.data x mesh.fsdp x mesh.tensor must fit the devices",
-            got=f"{data or 'all'} x {fsdp} x {tensor} for {len(available)} devices",
-            remedy="Choose sizes whose product is the number of devices; mesh.data 0 takes what is left.",
-        )
+    sizes = mesh_sizes(data=data, fsdp=fsdp, tensor=tensor, count=len(available))
+    wanted = math.prod(sizes)
     if len({device.process_index for device in available}) > 1 and wanted != len(available):
         raise ConfigError(
             "the mesh of several processes takes all their devices",
@@ -57,12 +52,29 @@ def make_mesh(
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=available[:wanted])
 
 
+def mesh_sizes(*, data: int, fsdp: int, tensor: int, count: int) -> tuple[int, int, int]:
+    """Choose the sizes of the axes for a number of devices; see `make_mesh`.
+
+    Raises:
+      ConfigError: there are too few devices, or 0 does not come out even.
+    """
+    sizes = (data or max(1, count // (fsdp * tensor)), fsdp, tensor)
+    wanted = math.prod(sizes)
+    if wanted > count or (not data and wanted != count):
+        raise ConfigError(
+            "mesh.data x mesh.fsdp x mesh.tensor must fit the devices",
+            got=f"{data or 'all'} x {fsdp} x {tensor} for {count} devices",
+            remedy="Choose sizes whose product is the number of devices; mesh.data 0 takes what is left.",
+        )
+    return sizes
+
+
 def row_mesh(devices: Sequence[jax.Device]) -> Mesh:
     """Lay devices out for work on rows alone, all of them on the axis `data`; a single one too."""
     return jax.make_mesh((len(devices), 1, 1), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
-def batch_shards(mesh: Mesh | None) -> int:
+def batch_shards(mesh: Mesh | AbstractMesh | None) -> int:
     """Count the parts a batch is split into."""
     return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
 

@@ -8,6 +8,7 @@ import pytest
 
 from realm_jax.cli import COMMANDS
 from realm_jax.commands.parsing import parse
+from realm_jax.commands.plan import Plan
 from realm_jax.commands.refreshing import Refresh
 from realm_jax.commands.text import Prepare, Vocabulary
 from realm_jax.commands.training import Finetune, Ict, Pretrain, Read, load_experiment
@@ -33,6 +34,7 @@ OPTIONS = {
     "retrieve": Retrieve,
     "import": Import,
     "export": Export,
+    "plan": Plan,
 }
 
 

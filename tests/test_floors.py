@@ -14,7 +14,7 @@ FLOORS = (
     ("errors", "types", "progress"),  # F0
     ("checks",),
     ("config",),
-    ("text", "ops", "mesh"),  # F1
+    ("text", "ops", "mesh", "chips"),  # F1
     ("hosts",),
     ("models", "data"),  # F2
     ("index",),  # F3
@@ -22,7 +22,7 @@ FLOORS = (
     ("refresh",),  # F5
     ("loop",),  # F6
     ("runs",),
-    ("inspect",),
+    ("inspect", "plan"),
     ("commands",),  # F7
     ("cli",),
     ("__main__",),

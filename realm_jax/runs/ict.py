@@ -2,11 +2,13 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.streams import ict_stream
 from realm_jax.hosts.rows import BatchShare
+from realm_jax.models.build import Models
 from realm_jax.runs.phase import Phase, run_phase
 from realm_jax.runs.setup import initial_params, mesh_of, models_of, resolve
 from realm_jax.runs.speed import step_flops
@@ -41,17 +43,11 @@ def run_ict(
     corpus = Corpus.open(config.corpus)
     config = resolve(config, corpus)
     mesh, models = mesh_of(config, "ict"), models_of(config, rematerialisation=config.ict.rematerialisation)
-    towers = dict.fromkeys((models.query_tower, models.block_tower))
-    block_length = config.shapes.block_length
-    embed = partial(ict_embeddings, models=models, block_length=block_length)
     phase = Phase(
         name="ict",
         settings=config.ict,
         flops=step_flops(config, "ict", models),
-        loss=partial(ict_loss, models=models, block_length=block_length),
-        # Every pseudo-query is told from all blocks of the batch, not from those of its microbatch.
-        accumulate=partial(by_embeddings, embed=embed, contrast=ict_contrast),
-        learning_rates={name: config.ict.optimizer.learning_rate for name in towers},
+        **ict_objective(config, models),
         stream=ict_stream(
             corpus,
             batch_size=config.ict.batch_size,
@@ -68,3 +64,20 @@ def run_ict(
     return run_phase(
         phase, params, config=config, workdir=workdir, stop_at=stop_at, mesh=mesh, trace_steps=trace_steps
     )
+
+
+def ict_objective(config: Config, models: Models) -> dict[str, Any]:
+    """Return what the step computes: `loss`, `accumulate` and `learning_rates` of `Phase`.
+
+    Args:
+      config: the resolved config.
+      models: its models.
+    """
+    embed = partial(ict_embeddings, models=models, block_length=config.shapes.block_length)
+    towers = dict.fromkeys((models.query_tower, models.block_tower))
+    return {
+        "loss": partial(ict_loss, models=models, block_length=config.shapes.block_length),
+        # Every pseudo-query is told from all blocks of the batch, not from those of its microbatch.
+        "accumulate": partial(by_embeddings, embed=embed, contrast=ict_contrast),
+        "learning_rates": {name: config.ict.optimizer.learning_rate for name in towers},
+    }

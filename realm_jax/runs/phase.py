@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import optax
 from jax.sharding import Mesh
 
 from realm_jax.config import Config, PhaseConfig, to_dict
@@ -142,6 +143,19 @@ def read_record(workdir: Path) -> dict[str, Any] | None:
     return checkpoints.record() if checkpoints.latest() is not None else None
 
 
+def phase_optimizer(
+    settings: PhaseConfig, learning_rates: Mapping[str, float]
+) -> optax.GradientTransformation:
+    """Make the optimiser of a phase, for the parts that have a learning rate."""
+    return make_optimizer(
+        learning_rates=learning_rates,
+        steps=settings.steps,
+        warmup=settings.optimizer.warmup_steps,
+        weight_decay=settings.optimizer.weight_decay,
+        clip_norm=settings.optimizer.clip_norm,
+    )
+
+
 def make_phase_step(
     settings: PhaseConfig,
     params: Params,
@@ -166,13 +180,7 @@ def make_phase_step(
       The function from parameters to the first state, and the step.
     """
     trained = list(learning_rates)
-    optimizer = make_optimizer(
-        learning_rates=learning_rates,
-        steps=settings.steps,
-        warmup=settings.optimizer.warmup_steps,
-        weight_decay=settings.optimizer.weight_decay,
-        clip_norm=settings.optimizer.clip_norm,
-    )
+    optimizer = phase_optimizer(settings, learning_rates)
     start = partial(create_state, optimizer=optimizer, trained=trained, seed=config.seed)
     step = make_step(
         loss,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jax.sharding import Mesh
 
-from realm_jax.config import Config
+from realm_jax.config import Config, QaConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.questions import Question, question_rows
 from realm_jax.hosts.rows import BatchShare
@@ -64,11 +64,8 @@ def index_part(
       CheckpointError: the checkpoint in the folder is of another phase or config.
     """
     settings = config.qa
-    rate = settings.optimizer.learning_rate
-    rates = {models.query_tower: rate}
     relevance: Relevance = partial(query_side_relevance, models=models)
     if settings.end_to_end:
-        rates[models.block_tower] = rate
         relevance = partial(end_to_end_relevance, models=models, block_length=config.shapes.block_length)
     refresher, live = open_live_index(
         config,
@@ -96,8 +93,16 @@ def index_part(
     return RetrieverPart(
         IndexRetriever(embed, live, timed=timed, share=share),
         relevance,
-        rates,
+        retriever_rates(settings, models),
         refresh,
         version=lambda: live.current.version,
         close=refresher.close,
     )
+
+
+def retriever_rates(settings: QaConfig, models: Models) -> dict[str, float]:
+    """Choose what of the retriever is trained, and how fast: nothing of BM25, the query side, or both."""
+    if settings.retriever == "bm25":
+        return {}
+    towers = (models.query_tower, models.block_tower) if settings.end_to_end else (models.query_tower,)
+    return dict.fromkeys(towers, settings.optimizer.learning_rate)

@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from realm_jax.config import Config, to_dict
 from realm_jax.data.corpus import Corpus
@@ -91,18 +92,37 @@ def check_one_size(config: Config, encoder_from: Path | None) -> None:
         )
 
 
-def mesh_of(config: Config, phase: str) -> Mesh | None:
+def mesh_of(config: Config, phase: str, devices: Sequence[jax.Device] | None = None) -> Mesh | None:
     """Lay out the devices of a run.
 
     Args:
       config: the experiment.
       phase: `ict`, `read`, `realm` or `qa`.
+      devices: which; None: all there are.
 
     Returns:
       The mesh; None where the run uses one device.
 
     Raises:
       ConfigError: the sizes of the mesh do not fit the devices, the model, or a batch.
+    """
+    training, embedding = devices_of(config, phase, devices)
+    mesh = make_mesh(**dataclasses.asdict(config.mesh), devices=training)
+    check_layout(config, phase, mesh, embedders=len(embedding))
+    return mesh
+
+
+def check_layout(config: Config, phase: str, mesh: Mesh | AbstractMesh | None, *, embedders: int) -> None:
+    """Refuse a mesh that the model or a batch cannot be split over.
+
+    Args:
+      config: the experiment.
+      phase: `ict`, `read`, `realm` or `qa`.
+      mesh: the devices that train; None is a single one.
+      embedders: devices that only embed.
+
+    Raises:
+      ConfigError: names the size that does not fit.
     """
     tensor = config.mesh.tensor
     for name, bert in (("bert", config.model.bert), (_retriever_name(config), config.model.retriever_bert)):
@@ -112,48 +132,59 @@ def mesh_of(config: Config, phase: str) -> Mesh | None:
                 got=f"{tensor} for {bert.num_heads} heads",
                 remedy="Choose a divisor, or split parameters with mesh.fsdp.",
             )
-    training, embedding = devices_of(config, phase)
-    mesh = make_mesh(**dataclasses.asdict(config.mesh), devices=training)
     settings = getattr(config, phase)
     name = f"{phase}.batch_size" + (f" / {phase}.microbatches" if settings.microbatches > 1 else "")
     check_rows(name, settings.batch_size // settings.microbatches, parts=batch_shards(mesh))
     if phase != "ict":
         # Every device embeds the blocks of the first index, and unless others do, those of the next.
-        for embedders in {1 if mesh is None else mesh.size, len(embedding) or 1}:
-            check_rows("index.embed_batch_size", config.index.embed_batch_size, parts=embedders)
-    return mesh
+        for parts in {1 if mesh is None else mesh.size, embedders or 1}:
+            check_rows("index.embed_batch_size", config.index.embed_batch_size, parts=parts)
 
 
-def devices_of(config: Config, phase: str) -> tuple[list[jax.Device], list[jax.Device]]:
+def devices_of(
+    config: Config, phase: str, devices: Sequence[jax.Device] | None = None
+) -> tuple[list[jax.Device], list[jax.Device]]:
     """Say which devices train, and which only embed blocks.
 
     Args:
       config: the experiment.
       phase: `ict`, `read`, `realm` or `qa`; one that does not refresh its index trains on all devices.
+      devices: which there are; None: all.
 
     Raises:
       ConfigError: none is left to train, or the run has several processes and cannot set devices apart.
     """
-    devices = jax.devices()
+    available = list(jax.devices() if devices is None else devices)
     refresh = config.refresh
-    kept = refresh.devices if _refreshes(config, phase) else 0
     apart = refresh.worker in ("submesh", "process") or refresh.rolling > 1
-    if jax.process_count() > 1 and apart and _refreshes(config, phase):
+    if devices is None and jax.process_count() > 1 and apart and refreshes(config, phase):
         raise ConfigError(
             "runs of several processes refresh their index whole, on the devices that train",
             got=f"refresh.worker {refresh.worker}, refresh.rolling {refresh.rolling}",
             remedy="Use refresh.worker thread and refresh.rolling 1, or one process.",
         )
-    if kept >= len(devices):
+    training = training_devices(config, phase, len(available))
+    return available[:training], available[training:]
+
+
+def training_devices(config: Config, phase: str, count: int) -> int:
+    """Count the devices that train, of `count`; the others only embed blocks.
+
+    Raises:
+      ConfigError: none is left to train.
+    """
+    kept = config.refresh.devices if refreshes(config, phase) else 0
+    if kept >= count:
         raise ConfigError(
             "refresh.devices leaves devices to train on",
-            got=f"{kept} of {len(devices)}",
+            got=f"{kept} of {count}",
             remedy="Lower it, or use refresh.worker thread.",
         )
-    return devices[: len(devices) - kept], devices[len(devices) - kept :]
+    return count - kept
 
 
-def _refreshes(config: Config, phase: str) -> bool:
+def refreshes(config: Config, phase: str) -> bool:
+    """Say whether a phase embeds its index anew."""
     if phase == "ict" or not config.refresh.every:
         return False
     if phase == "qa":

@@ -9,25 +9,10 @@ from typing import Any
 
 import jax
 
+from realm_jax.chips import peak_flops
 from realm_jax.config import Config
 from realm_jax.models.build import Models
 from realm_jax.models.flops import TRAINED, embedder_flops, encoder_flops, reader_flops, span_flops
-
-# Dense bfloat16 FLOP/s of one device, by how its name begins; makers' data sheets. The longest match counts.
-PEAKS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,  # v5p
-    "TPU v6 lite": 918e12,
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
-}
-
-
-def peak_flops(kind: str) -> float:
-    """Return the peak of a device by its `device_kind`; 0 where it is not known."""
-    return max((len(name), peak) for name, peak in {"": 0.0, **PEAKS}.items() if kind.startswith(name))[1]
 
 
 def peak_of_run(mesh: jax.sharding.Mesh | None) -> float:
