@@ -126,7 +126,7 @@ def test_the_first_process_alone_writes_and_reports(two):
     assert len(list((two / "realm" / "tensorboard").iterdir())) == 1
     manifest = json.loads((two / "qa" / "index" / "v00000002" / "manifest.json").read_text())
     assert manifest["engine"] == "scann" and manifest["settings"]["processes"] == 2
-    assert "realm: 4/4 steps" in printed(two / "2", 0) and "steps" not in printed(two / "2", 1)
+    assert "realm: 4/4 steps" in printed(two / "2", 0) and "steps/s" not in printed(two / "2", 1)
 
 
 def test_four_processes_go_on_where_two_stopped(configs, alone, two):
