@@ -24,7 +24,7 @@ from realm_jax.runs.realm import candidates_read, learning_rates
 from realm_jax.runs.setup import check_layout, models_of, training_devices
 from realm_jax.train.fused import FusedStore, store_shapes
 from realm_jax.train.state import TrainState, create_state
-from realm_jax.types import Blocks, Candidates, IctBatch, MaskedBatch, Params, Rows
+from realm_jax.types import Beam, Blocks, Candidates, IctBatch, MaskedBatch, Params, QuestionBatch, Rows
 
 PHASES = ("ict", "read", "realm", "qa")
 
@@ -88,11 +88,16 @@ class Job:
         start = partial(create_state, optimizer=optimizer, trained=list(self.rates), seed=self.config.seed)
         return jax.eval_shape(start, self.params)
 
+    @property
+    def embedding_size(self) -> int:
+        """Dimension of the index."""
+        return self.config.model.embedding_size or self.config.model.retriever_bert.hidden_size
+
     def store(self, mesh: Any) -> FusedStore:
         """Return the shapes of the index and the tokens, laid out on a mesh."""
         return store_shapes(
             self.corpus.blocks,
-            dimension=self.config.model.embedding_size or self.config.model.retriever_bert.hidden_size,
+            dimension=self.embedding_size,
             title_width=self.corpus.title_width,
             body_width=self.corpus.body_width,
             storage=self.config.index.storage,
@@ -107,6 +112,8 @@ class Job:
         query = _rows(rows, width=shapes.query_length)
         if self.phase == "ict":
             return (IctBatch(query=query, blocks=self._blocks(rows), block_ids=_int32(rows)),)
+        if self.phase == "qa":
+            return self._questions(query)
         settings = getattr(self.config, self.phase)
         batch = MaskedBatch(
             query=query,
@@ -116,12 +123,7 @@ class Job:
             origin=_int32(rows),
         )
         read = (rows, candidates_read(self.config, settings))
-        candidates = Candidates(
-            block_ids=_int32(*read),
-            blocks=self._blocks(*read),
-            is_null=_flags(*read),
-            is_valid=_flags(*read),
-        )
+        candidates = self._candidates(*read)
         if not settings.span_weight:
             return batch, candidates
         one = (*read, 1)  # the first place in a body
@@ -143,6 +145,31 @@ class Job:
         }
         config = dataclasses.replace(self.config, **parts)
         return make_job(config, self.phase, self.topology, self.corpus)
+
+    def _questions(self, asked: Rows) -> tuple[QuestionBatch, Candidates, Beam]:
+        settings, rows = self.config.qa, self.settings.batch_size
+        read, beam = (rows, settings.candidates), (rows, max(settings.beam, settings.candidates))
+        places = (*read, settings.max_answers)
+        batch = QuestionBatch(
+            question=asked,
+            answer_starts=_int32(*places),
+            answer_stops=_int32(*places),
+            answer_mask=_flags(*places),
+            asked=asked,
+        )
+        trained = settings.retriever == "model"
+        shape = (*beam, self.embedding_size) if trained else beam
+        of_index = jax.ShapeDtypeStruct(shape, jnp.float32)
+        values = {"embeddings": of_index} if trained else {"scores": of_index}
+        return batch, self._candidates(*read), Beam(_flags(*beam), _flags(*beam), **values)
+
+    def _candidates(self, *shape: int) -> Candidates:
+        return Candidates(
+            block_ids=_int32(*shape),
+            blocks=self._blocks(*shape),
+            is_null=_flags(*shape),
+            is_valid=_flags(*shape),
+        )
 
     def _blocks(self, *shape: int) -> Blocks:
         return Blocks(

@@ -11,7 +11,7 @@ from realm_jax.plan.memory import chip_memory, count_of, kept_a_row, passes_of
 from realm_jax.runs.setup import models_of
 from realm_jax.train.sharding import state_shardings
 from realm_jax.train.state import picked
-from tests.plan.small import BLOCK, HIDDEN, INNER, JOINT, MASKS, VOCABULARY, small_config, small_job
+from tests.plan.small import BLOCK, HIDDEN, INNER, JOINT, MASKS, QUERY, VOCABULARY, small_config, small_job
 
 
 def on_first_device(tree) -> int:
@@ -90,3 +90,16 @@ def test_less_is_kept_from_policy_to_policy_and_with_every_microbatch():
     assert dataclasses.replace(half, activations=0, recomputed=0) == dataclasses.replace(
         total[0], activations=0, recomputed=0
     )
+
+
+def test_inputs_of_fine_tuning():
+    """Questions twice (asked, read), candidates, places of answers, the beam and its rows of the index."""
+    rows, read, beam, places = 16, 5, 20, 8
+    job = small_job("v5e:1x1", phase="qa", qa={"beam": beam, "loss": "orqa"})
+    question = 4 * QUERY + 4
+    tokens = 4 * (job.corpus.title_width + job.corpus.body_width) + 2 * 4
+    candidate = 4 + tokens + 2 + places * (4 + 4 + 1)
+    in_beam = 2 + 4 * 8
+    assert chip_memory(job).inputs == rows * (2 * question + read * candidate + beam * in_beam)
+    lexical = small_job("v5e:1x1", phase="qa", qa={"retriever": "bm25"})
+    assert chip_memory(lexical).inputs == rows * (2 * question + read * (candidate + 2 + 4))
