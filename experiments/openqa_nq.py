@@ -4,7 +4,8 @@ Source: ORQA (Lee et al. 2019), sections 5 and 7.1, whose hyperparameters REALM 
   the retriever's loss looks for the answer in 5000 blocks, of which the first 5 are read.
 Expected: exact match of 39.2 on the test set (REALM, table 1, X = Wikipedia).
 Cost: 158,336 steps of one question and 5 blocks read, two passes over 79,168 questions. The authors used one
-  GPU of 12 GB. Not run by us.
+  GPU of 12 GB. `realm_jax plan`: 1 TFLOP a step, half an hour on one v5e chip at 45% of its peak, which a
+  batch of one question will not reach. Not run by us.
 Command:
   realm_jax finetune --experiment experiments/openqa_nq.py --start-from runs/realm --workdir runs/nq
   realm_jax evaluate runs/nq --questions questions/nq_test.jsonl

@@ -136,8 +136,10 @@ def _go_on_in_a_child() -> None:
     """Return in a child process; the parent waits for it, and ends as it does."""
     sys.stdout.flush()
     parent = os.getpid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # until there is somebody to pass it on
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(PARENT_DEATH, signal.SIGKILL)  # who kills the parent means the work
         if os.getppid() != parent:
@@ -145,6 +147,7 @@ def _go_on_in_a_child() -> None:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both
     signal.signal(signal.SIGTERM, lambda number, frame: os.kill(child, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     if code < 0:

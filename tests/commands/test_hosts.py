@@ -73,8 +73,10 @@ def test_the_parent_ends_as_its_child_does_and_says_what_killed_it(action, code,
 
 
 def test_a_request_to_stop_is_passed_on_to_the_child():
+    # A signal that comes just before one long sleep would be handled after it.
     waiting = (
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\nprint('set', flush=True)\ntime.sleep(60)"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))\nprint('set', flush=True)\n"
+        "for _ in range(3000):\n    time.sleep(0.02)"
     )
     with child_that(waiting) as process:
         assert process.stdout is not None

@@ -51,9 +51,10 @@ class HostsIndex:
             [np.roll(side, -turn, axis=0) for side in (found.result().scores, found.result().block_ids)]
             for turn, found in enumerate(asked)
         ]
-        for other in answers[1:]:
-            for mine, theirs in zip(answers[0], other, strict=True):
-                np.testing.assert_array_equal(mine, theirs)
+        for scores, block_ids in answers[1:]:
+            np.testing.assert_array_equal(block_ids, answers[0][1])
+            # A product on the host is rounded by where in the batch its row stands.
+            np.testing.assert_allclose(scores, answers[0][0], rtol=1e-5)
         return Search(*answers[-1])
 
     def _gather(self, process: int, array: np.ndarray) -> np.ndarray:

@@ -76,7 +76,7 @@ def test_a_reader_that_was_fine_tuned_is_kept(config, start, tmp_path):
 
 def test_inputs_made_on_a_thread_are_those_made_inline(config, start, tmp_path, monkeypatch):
     run_qa(config, tmp_path / "thread", start_from=start)
-    monkeypatch.setattr(module, "ThreadWorker", lambda name: InlineWorker())
+    monkeypatch.setattr(module, "inputs_worker", lambda *, ahead: InlineWorker())
     run_qa(config, tmp_path / "inline", start_from=start)
     assert_same_end(tmp_path / "inline", tmp_path / "thread")
 
