@@ -58,7 +58,7 @@ def config() -> Config:
             log_every=100,
         ),
         read=RealmConfig(
-            steps=200,
+            steps=80,
             batch_size=32,
             optimizer=OptimizerConfig(learning_rate=2e-4),
             log_every=20,
@@ -70,7 +70,7 @@ def config() -> Config:
             oversample=2,
         ),
         realm=RealmConfig(
-            steps=150,
+            steps=60,
             batch_size=8,
             optimizer=OptimizerConfig(learning_rate=1e-4),
             log_every=10,
@@ -90,5 +90,5 @@ def config() -> Config:
             whole_words=True,
         ),
         index=IndexConfig(engine="exact"),
-        refresh=RefreshConfig(every=50),
+        refresh=RefreshConfig(every=20),
     )

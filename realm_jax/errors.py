@@ -1,5 +1,6 @@
 """Errors that say which rule was broken, what was received, and what to do."""
 
+from functools import partial
 from typing import Any
 
 
@@ -16,6 +17,10 @@ class RealmError(Exception):
         self.rule, self.got, self.remedy = rule, got, remedy
         shown = got if isinstance(got, str) else repr(got)
         super().__init__(f"{rule}, but got {shown}. {remedy}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Come back from another process as it was raised there."""
+        return partial(type(self), self.rule, got=self.got, remedy=self.remedy), ()
 
 
 class ConfigError(RealmError):
@@ -48,6 +53,10 @@ class TrainingError(RealmError):
 
 class HostsError(RealmError):
     """The processes of a run were not started together, or one of them was lost."""
+
+
+class CompilerError(RealmError):
+    """The compiler for a device that is not there crashed."""
 
 
 class MissingExtra(RealmError):

@@ -51,7 +51,7 @@ def plan(arguments: Sequence[str], *, prog: str) -> None:
     jax.config.update("jax_platforms", "cpu")  # one that is here is none of what is planned for
 
     from realm_jax.inspect.tables import show
-    from realm_jax.plan.compiled import compile_step, slice_devices
+    from realm_jax.plan.compiled import compile_apart, slice_devices
     from realm_jax.plan.corpus_size import corpus_size
     from realm_jax.plan.estimate import Assumptions, estimate
     from realm_jax.plan.job import make_job
@@ -69,7 +69,7 @@ def plan(arguments: Sequence[str], *, prog: str) -> None:
     if not options.json:
         show(estimate_view(found))
     tried: list[Attempt] = []
-    for attempt in attempts(job, compile_step) if options.compile else ():
+    for attempt in attempts(job, compile_apart) if options.compile else ():
         tried.append(attempt)
         if not options.json:
             show(attempt_view(tried[0], attempt))

@@ -10,9 +10,12 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
+from realm_jax.config import Config
 from realm_jax.errors import ConfigError, MissingExtra
+from realm_jax.plan.apart import in_a_process
 from realm_jax.plan.collectives import Collective, collectives_in
-from realm_jax.plan.job import Job
+from realm_jax.plan.corpus_size import CorpusSize
+from realm_jax.plan.job import Job, make_job
 from realm_jax.plan.topology import Topology
 from realm_jax.runs.ict import ict_objective
 from realm_jax.runs.phase import make_phase_step
@@ -73,6 +76,19 @@ def compile_step(job: Job) -> CompiledStep:
         code=memory.generated_code_size_in_bytes,
         collectives=tuple(collectives_in(compiled.as_text())),
     )
+
+
+def compile_apart(job: Job) -> CompiledStep:
+    """Compile the step of a job as `compile_step` does, in a process of its own.
+
+    Raises:
+      CompilerError: the compiler crashed.
+    """
+    return in_a_process(_compile, job.config, job.phase, job.topology, job.corpus)
+
+
+def _compile(config: Config, phase: str, topology: Topology, corpus: CorpusSize) -> CompiledStep:
+    return compile_step(make_job(config, phase, topology, corpus))
 
 
 def slice_devices(topology: Topology) -> list[jax.Device]:

@@ -39,7 +39,7 @@ def test_json_holds_the_plan_of_the_experiment_with_what_was_overridden(experime
 def test_the_tables_say_what_fits_and_what_was_tried(experiment, capsys, monkeypatch):
     answers = iter([CompiledStep(False, 20 << 30, available=15 << 30), CompiledStep(True, 9 << 30)])
     monkeypatch.setattr(compiled, "slice_devices", lambda topology: [])
-    monkeypatch.setattr(compiled, "compile_step", lambda job: next(answers))
+    monkeypatch.setattr(compiled, "compile_apart", lambda job: next(answers))
     assert main(["plan", "--experiment", experiment, "--topology", "v5e:2x4", "--compile"]) == 0
     shown = capsys.readouterr().out
     assert "small, phase realm, on v5e:2x4 (v5litepod-8): 8 chips, 2 hosts" in shown
