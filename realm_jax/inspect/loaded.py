@@ -23,13 +23,7 @@ from realm_jax.ops.relevance import retrieval_log_prob
 from realm_jax.ops.rows import joint_tokens
 from realm_jax.progress import reporter, to_stderr
 from realm_jax.runs.candidates import EmbedQueries, query_embedder
-from realm_jax.runs.live_index import (
-    INDEX_FOLDER,
-    IndexVersion,
-    block_embedder,
-    build_version,
-    load_version,
-)
+from realm_jax.runs.live_index import INDEX_FOLDER, IndexVersion, load_version, version_builder
 from realm_jax.runs.setup import check_run_vocabulary, models_of, resolve
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.steps import reader_spans, retrieval_scores
@@ -212,20 +206,20 @@ def find_version(run: LoadedRun) -> tuple[Path, int | None]:
 def build_index(run: LoadedRun, root: Path) -> IndexVersion:
     """Embed the corpus with the run's parameters and publish the index in a folder of versions."""
     settings, tower = run.config.index, run.models.block_tower
+    build = version_builder(
+        run.config,
+        models=run.models,
+        corpus=run.corpus,
+        root=root,
+        mesh=None,
+        storage=Storage(dtype=settings.storage),
+    )
     with reporter(f"embed {run.corpus.path}", len(run.corpus), unit="blocks", write=to_stderr) as progress:
-        return build_version(
+        return build(
             {tower: run.params[tower]},
             run.step,
             lambda: False,
-            embed=block_embedder(run.models, block_length=run.config.shapes.block_length),
-            corpus=run.corpus,
-            root=root,
-            engine=settings.engine,
             batch_size=min(settings.embed_batch_size, len(run.corpus)),
-            recall_k=settings.recall_k,
-            recall_floor=settings.recall_floor,
-            recall_sample=settings.recall_sample,
-            storage=Storage(dtype=settings.storage),
             progress=progress.update,
         )
 

@@ -25,7 +25,7 @@ class RemoteError(Exception):
 class Child:
     """A worker process on this machine, started when it is needed and ended with the trainer.
 
-    It is in a session of its own, so that Ctrl-C reaches the trainer alone, which then ends in order. The
+    It is detached from the terminal, so that Ctrl-C reaches the trainer alone, which then ends in order. The
     trainer's process id is handed to it: should the trainer be killed, it ends by itself.
 
     Args:

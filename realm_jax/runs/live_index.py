@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from realm_jax.config import Config
+from realm_jax.config import Config, IndexConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import RefreshError
 from realm_jax.index.embed import embed_blocks
@@ -151,19 +152,27 @@ def version_builder(
     storage: Storage,
 ) -> Callable[..., IndexVersion]:
     """Bind `build_version` to what a config says; blocks are embedded on `mesh`."""
+    embed = block_embedder(models, block_length=config.shapes.block_length, mesh=mesh)
     return partial(
         build_version,
-        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=mesh),
+        embed=embed,
         corpus=corpus,
         root=root,
-        engine=config.index.engine,
-        batch_size=config.index.embed_batch_size,
-        recall_k=config.index.recall_k,
-        recall_floor=config.index.recall_floor,
-        recall_sample=config.index.recall_sample,
         storage=storage,
         mesh=mesh,
+        **index_settings(config.index),
     )
+
+
+def index_settings(index: IndexConfig, *, processes: int = 1) -> dict[str, Any]:
+    """Return what a config says of building a version, the batch of embedding divided among processes."""
+    return {
+        "engine": index.engine,
+        "batch_size": index.embed_batch_size // processes,
+        "recall_k": index.recall_k,
+        "recall_floor": index.recall_floor,
+        "recall_sample": index.recall_sample,
+    }
 
 
 def publish_version(

@@ -24,7 +24,7 @@ from realm_jax.index.split import PROCESSES, ShareOfBlocks, SplitIndex, found_he
 from realm_jax.index.store import map_embeddings
 from realm_jax.mesh import split_over_all
 from realm_jax.models.build import Models
-from realm_jax.runs.live_index import EmbedBlocks, IndexVersion, block_embedder
+from realm_jax.runs.live_index import EmbedBlocks, IndexVersion, block_embedder, index_settings
 from realm_jax.types import Params
 
 
@@ -118,11 +118,7 @@ def split_builder(
         embed=block_embedder(models, block_length=config.shapes.block_length, mesh=storage.mesh),
         corpus=corpus,
         root=root,
-        engine=config.index.engine,
-        batch_size=config.index.embed_batch_size // jax.process_count(),
-        recall_k=config.index.recall_k,
-        recall_floor=config.index.recall_floor,
-        recall_sample=config.index.recall_sample,
         storage=storage,
         meeting=meeting,
+        **index_settings(config.index, processes=jax.process_count()),
     )
