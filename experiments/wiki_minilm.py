@@ -58,7 +58,7 @@ def config() -> Config:
             log_every=100,
         ),
         read=RealmConfig(
-            steps=80,
+            steps=100,
             batch_size=32,
             optimizer=OptimizerConfig(learning_rate=2e-4),
             log_every=20,
@@ -70,18 +70,21 @@ def config() -> Config:
             oversample=2,
         ),
         realm=RealmConfig(
-            steps=60,
+            steps=150,
             batch_size=8,
             optimizer=OptimizerConfig(learning_rate=1e-4),
             log_every=10,
             swap_probability=0.5,
             retriever_learning_rate=2e-4,
             oversample=3,
+            # So few steps teach MiniLM to point, but not yet to fill in words.
+            span_weight=1.0,
+            pointing_trains_retriever=True,
         ),
         qa=QaConfig(
             steps=300,
             batch_size=16,
-            optimizer=OptimizerConfig(learning_rate=1e-4),
+            optimizer=OptimizerConfig(learning_rate=2e-4),
             log_every=20,
             loss="orqa",
             candidates=1,
@@ -90,5 +93,5 @@ def config() -> Config:
             whole_words=True,
         ),
         index=IndexConfig(engine="exact"),
-        refresh=RefreshConfig(every=20),
+        refresh=RefreshConfig(every=50),
     )

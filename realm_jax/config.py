@@ -198,6 +198,7 @@ class RealmConfig(PhaseConfig):
     encoder_from_embedder: bool = False  # start the encoder's BERT from the embedder's
     oversample: int = 1  # rows drawn for each row kept; those with evidence are kept first
     span_weight: float = 0.0  # of a loss that makes the reader's span scorer point at the masked span
+    pointing_trains_retriever: bool = False  # the span loss moves the embedder too: blocks are marginalised
     # find a step's blocks during the step before, with the parameters before that one; not with `fused`
     ahead: bool = True
 
@@ -207,6 +208,12 @@ class RealmConfig(PhaseConfig):
         require_least(self, 0, "retriever_learning_rate", "candidates", "span_weight")
         require_least(self, 0, "evidence_pool", "evidence_window", "window_steps")
         require_least(self, 1, "oversample")
+        require(
+            self.span_weight > 0 and self.weights == "retrieval" or not self.pointing_trains_retriever,
+            "pointing_trains_retriever needs a span_weight, and weights that are retrieved",
+            got=f"span_weight {self.span_weight}, weights {self.weights}",
+            remedy="Set span_weight to 1, or leave it off.",
+        )
 
 
 @dataclass(frozen=True)

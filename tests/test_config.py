@@ -122,6 +122,7 @@ def test_unknown_keys_and_wrong_types_are_named(values, where):
         (lambda: OptimizerConfig(learning_rate=math.nan), "learning_rate must be at least 0"),
         (lambda: OptimizerConfig(clip_norm=0.0), "clip_norm must be above 0"),
         (lambda: RealmConfig(oversample=0), "oversample must be at least 1"),
+        (lambda: RealmConfig(pointing_trains_retriever=True), "needs a span_weight"),
         (lambda: QaConfig(max_answers=0), "max_answers must be at least 1"),
         (lambda: RefreshConfig(retries=-1), "retries must be at least 0"),
         (lambda: Config(seed=-1), "seed must be at least 0"),

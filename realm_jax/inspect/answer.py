@@ -8,9 +8,11 @@ import numpy as np
 
 from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.inspect.loaded import LoadedRun
+from realm_jax.inspect.pairs import best_span_of_each
 from realm_jax.inspect.retrieve import RetrieverName, read_candidates, search, text_rows
-from realm_jax.ops.spans import span_table
 from realm_jax.types import NO_BLOCK, Search
+
+READ_AT_ONCE = 512  # questions whose pairs are put in order of length together
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def answer_questions(
       found: search results `[n, k]`, if they are there already.
 
     Returns:
-      n answers; how many questions share a batch does not matter.
+      n answers; which questions are asked together does not matter, nor does `run.batch_size`.
 
     Raises:
       CheckpointError: the reader of this run was never trained.
@@ -76,17 +78,14 @@ def answer_questions(
         found = search(run, questions, retriever=retriever or run.own_retriever, k=k)
     rows = text_rows(run, questions)
     answers: list[Answer] = []
-    for numbers, real in run.batches(len(questions)):
-        batch, results = (
-            jax.tree.map(lambda leaf, numbers=numbers: leaf[numbers], tree) for tree in (rows, found)
-        )
+    for start in range(0, len(questions), READ_AT_ONCE):
+        part = slice(start, start + READ_AT_ONCE)
+        batch, results = (jax.tree.map(lambda leaf, part=part: leaf[part], tree) for tree in (rows, found))
         chosen, scores = read_candidates(run, results, count=count)
-        spans, probability = run.read_spans(run.params, batch, chosen, scores)
-        arrays = (chosen.block_ids, chosen.is_valid, scores, np.asarray(spans), np.asarray(probability))
-        for row, number in enumerate(numbers[:real].tolist()):
-            answers.append(
-                _answer(run, questions[number], int(batch.length[row]), *(array[row] for array in arrays))
-            )
+        spans, probability = best_span_of_each(run, batch, chosen, scores)
+        arrays = (chosen.block_ids, chosen.is_valid, scores, spans, probability)
+        for row, question in enumerate(questions[part]):
+            answers.append(_answer(run, question, *(array[row] for array in arrays)))
     return answers
 
 
@@ -107,22 +106,19 @@ def require_reader(run: LoadedRun) -> None:
 def _answer(
     run: LoadedRun,
     question: str,
-    offset: int,
     block_ids: np.ndarray,
     is_valid: np.ndarray,
     scores: np.ndarray,
     spans: np.ndarray,
     probability: np.ndarray,
 ) -> Answer:
-    """Put one question's result into words; `offset` is the length of its row."""
-    shapes, width = run.config.shapes, run.models.reader.max_span_width
-    starts, stops = (side - offset for side in span_table(shapes.joint_length, width))
+    """Put one question's result into words."""
     weights = np.where(is_valid, np.exp(scores - scores[is_valid].max()), 0.0)
     weights = weights / weights.sum()
     evidence = []
     for place in np.flatnonzero(block_ids != NO_BLOCK).tolist():
         block_id, chance = int(block_ids[place]), float(probability[place])
-        span = (int(starts[spans[place]]), int(stops[spans[place]]))
+        span = (int(spans[place, 0]), int(spans[place, 1]))
         text = run.corpus.text(block_id)
         evidence.append(
             Evidence(

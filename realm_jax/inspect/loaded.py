@@ -18,21 +18,25 @@ from realm_jax.index.manifest import IndexManifest
 from realm_jax.index.protocol import Storage
 from realm_jax.index.store import MANIFEST, version_folder, versions
 from realm_jax.models.build import Models
-from realm_jax.ops.open_qa import SPAN_LOG_PROBS, best_spans
 from realm_jax.ops.relevance import retrieval_log_prob
 from realm_jax.ops.rows import joint_tokens
+from realm_jax.ops.spans import span_allowed, spans_of_words
 from realm_jax.progress import reporter, to_stderr
 from realm_jax.runs.candidates import EmbedQueries, query_embedder
 from realm_jax.runs.live_index import INDEX_FOLDER, IndexVersion, load_version, version_builder
 from realm_jax.runs.setup import check_run_vocabulary, models_of, resolve
 from realm_jax.train.checkpoint import Checkpoints
-from realm_jax.train.steps import reader_spans, retrieval_scores
-from realm_jax.types import Array, Candidates, MaskedBatch, Params, QuestionBatch, Rows
+from realm_jax.train.steps import body_mask, retrieval_scores
+from realm_jax.types import Array, Candidates, MaskedBatch, Params, Rows
 
-# (parameters, questions [B], candidates [B, K], relevance [B, K]) -> best span of each and its p
-ReadSpans = Callable[[Params, Rows, Candidates, Array], tuple[Array, Array]]
+# (parameters, questions [R], bodies [R], length=L) -> the best span of each pair, its score, that of the rest
+ReadPairs = Callable[..., tuple[Array, Array, Array]]
 # (parameters, masked texts [B], candidates [B, K]) -> log p(z|x) [B, K], word logits [B, K, M, V]
 ReadWords = Callable[[Params, MaskedBatch, Candidates], tuple[Array, Array]]
+
+# Pairs whose spans are scored at once on a CPU, where XLA runs a large sum over features on all threads, each
+# of them slowly: 320 rows of 184 tokens took 1.0 s of processor time together and 0.15 s by fours.
+SCORED_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -86,16 +90,17 @@ class LoadedRun:
         return query_embedder(self.models)
 
     @cached_property
-    def read_spans(self) -> ReadSpans:
-        """Compiled: the best span of each candidate."""
+    def read_pairs(self) -> ReadPairs:
+        """Compiled, once a row length: the best span of question and block."""
+        whole_words = self.config.qa.whole_words
         return jax.jit(
             partial(
-                _read_spans,
+                _read_pairs,
                 models=self.models,
-                joint_length=self.config.shapes.joint_length,
-                span_log_prob=SPAN_LOG_PROBS[self.config.qa.loss],
-                is_continuation=self.corpus.tokenizer.is_continuation if self.config.qa.whole_words else None,
-            )
+                is_continuation=self.corpus.tokenizer.is_continuation if whole_words else None,
+                scored_at_once=SCORED_AT_ONCE if jax.default_backend() == "cpu" else None,
+            ),
+            static_argnames="length",
         )
 
     @cached_property
@@ -232,38 +237,38 @@ def _fits(run: LoadedRun, manifest: IndexManifest) -> bool:
     return manifest.corpus_hash == run.corpus.content_hash and not (run.fresh_index and manifest.shards)
 
 
-def _read_spans(
+def _read_pairs(
     params: Params,
     question: Rows,
-    candidates: Candidates,
-    relevance: Array,
+    body: Rows,
     *,
+    length: int,
     models: Models,
-    joint_length: int,
-    span_log_prob: Callable[..., Array],
     is_continuation: np.ndarray | None,
-) -> tuple[Array, Array]:
-    """Return each candidate's best span int32 `[B, K]`, a row of the span table, and its probability."""
-    none = jnp.zeros((*candidates.is_valid.shape, 1), jnp.int32)
-    batch = QuestionBatch(
-        question=question,
-        answer_starts=none,
-        answer_stops=none,
-        answer_mask=none > 0,
+    scored_at_once: int | None,
+) -> tuple[Array, Array, Array]:
+    """Read pairs of question and body, R of each, in rows of `length` tokens.
+
+    Returns:
+      Best span int32 `[R]`, a row of the span table of `length`; its score float32 `[R]`, -inf without a
+      span; and log sum exp of the scores of all others, float32 `[R]`.
+    """
+    width = models.reader.max_span_width
+    pair_body = jax.tree.map(lambda leaf: leaf[:, None], body)
+    joint = joint_tokens(question, pair_body, length=length)
+    score = partial(models.spans_of, params)
+    hidden = models.reader_states(params, joint)
+    scores = (
+        score(hidden) if scored_at_once is None else jax.lax.map(score, hidden, batch_size=scored_at_once)
     )
-    scores, _ = reader_spans(
-        params,
-        None,
-        batch,
-        candidates,
-        models=models,
-        joint_length=joint_length,
-        is_continuation=is_continuation,
-    )
-    log_prob = span_log_prob(span_scores=scores, relevance=relevance, is_valid=candidates.is_valid)
-    # Every candidate's own best span: the best of all is among them.
-    _, spans, probability = best_spans(log_prob.reshape(-1, 1, log_prob.shape[-1]))
-    return spans.reshape(relevance.shape), probability.reshape(relevance.shape)
+    allowed = span_allowed(body_mask(question, pair_body, length=length), max_width=width)
+    if is_continuation is not None:
+        allowed &= spans_of_words(jnp.asarray(is_continuation)[joint.ids], max_width=width)
+    scores = jnp.where(allowed, scores, -jnp.inf)[:, 0]
+    best = jnp.argmax(scores, axis=-1).astype(jnp.int32)
+    is_best = jax.nn.one_hot(best, scores.shape[-1], dtype=bool)
+    rest = jax.nn.logsumexp(jnp.where(is_best, -jnp.inf, scores), axis=-1)
+    return best, jnp.max(scores, axis=-1), rest
 
 
 def _read_words(

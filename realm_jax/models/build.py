@@ -75,6 +75,10 @@ class Models:
         """Score spans from what the encoder read, by the reader's head: `[..., L, H] -> float32 [..., S]`."""
         return self.reader.apply({"params": params["reader"]}, hidden, method="score_spans")
 
+    def reader_states(self, params: Params, joint: Tokens) -> Array:
+        """Read question and block: `[B, K, L] -> [B, K, L, H]`, the states whose spans `spans_of` scores."""
+        return self.reader.apply({"params": params["reader"]}, joint, method="states")
+
     def span_scores(self, params: Params, joint: Tokens, *, dropout_key: Array | None = None) -> Array:
         """Score answer spans: `[B, K, L] -> float32 [B, K, S]`."""
         return self.reader.apply({"params": params["reader"]}, joint, **_dropout(dropout_key))

@@ -4,8 +4,10 @@ Letters: K candidates, L tokens, S spans. Spans are ordered by width, then by st
 (0,1), (1,2), ...; S = sum over w = 1..max_width of (L - w + 1).
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from realm_jax.types import Array
 
@@ -26,24 +28,39 @@ def span_table(length: int, max_width: int) -> tuple[np.ndarray, np.ndarray]:
     return starts.astype(np.int32), stops.astype(np.int32)
 
 
-def span_sums(starts: Array, ends: Array, *, max_width: int) -> Array:
-    """Add, for each span, what stands at its first and at its last token.
+def normalised_span_scores(
+    starts: Array, ends: Array, *, max_width: int, weights: Array, bias: Array, epsilon: float
+) -> Array:
+    """Score spans by a hidden layer: ReLU(start + end), a LayerNorm, and a linear layer to one number.
 
-    Slices, since the gradient of a gather by `span_table` would be a slow scatter.
+    With h the hidden layer, m its mean and v its variance, w the linear layer's kernel with the LayerNorm's
+    scale multiplied in, the score is (w.h - m sum(w)) / sqrt(v + epsilon) + bias: three sums over the
+    features of h, which need no array of every feature of every span. Slices, since the gradient of a gather
+    by `span_table` would be a slow scatter.
 
     Args:
       starts: `[..., L, F]`, features of first tokens.
       ends: `[..., L, F]`, features of last tokens.
       max_width: widest span, tokens.
+      weights: float32 `[F]`, w.
+      bias: float32 `[]`, of the linear layer, with the product of the LayerNorm's bias and the kernel added.
+      epsilon: of the LayerNorm.
 
     Returns:
-      `[..., S, F]`.
+      float32 `[..., S]`.
     """
-    length = starts.shape[-2]
-    sums = [
-        starts[..., : length - wider, :] + ends[..., wider:, :] for wider in range(min(max_width, length))
-    ]
-    return jnp.concatenate(sums, axis=-2)
+    length, total = starts.shape[-2], jnp.sum(weights)
+
+    def scores(wider: int) -> Array:
+        both = starts[..., : length - wider, :] + ends[..., wider:, :]
+        hidden = jax.nn.relu(both.astype(jnp.float32))
+        mean = jnp.mean(hidden, axis=-1)
+        variance = jnp.maximum(jnp.mean(hidden * hidden, axis=-1) - mean * mean, 0.0)
+        # An elementwise product, not a matrix product: it joins the loop that computes the other two sums.
+        weighed = jnp.sum(hidden * weights.reshape((1,) * (hidden.ndim - 1) + (-1,)), axis=-1)
+        return (weighed - mean * total) * lax.rsqrt(variance + epsilon) + bias
+
+    return jnp.concatenate([scores(wider) for wider in range(min(max_width, length))], axis=-1)
 
 
 def span_allowed(token_mask: Array, *, max_width: int) -> Array:

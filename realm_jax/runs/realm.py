@@ -244,6 +244,11 @@ def run_realm(
         )
 
 
+def as_it_is(log_prob: Array) -> Array:
+    """Return log p(z|x) with its gradient."""
+    return log_prob
+
+
 def draws_for_batches(settings: RealmConfig) -> bool:
     """Say whether a phase chooses among the rows of a batch, or draws for all of them together."""
     return bool(settings.swap_probability or settings.window_steps or settings.oversample > 1)
@@ -292,6 +297,7 @@ def objective(
         marginal_loss=MARGINALS[settings.marginal],
         weigh=WEIGHTS[settings.weights],
         span_weight=settings.span_weight,
+        span_relevance=as_it_is if settings.pointing_trains_retriever else jax.lax.stop_gradient,
     )
     further = {"span_loss": settings.span_weight} if settings.span_weight else {}
     return {

@@ -108,6 +108,7 @@ def realm_loss(
     marginal_loss: Callable[[Array, Array, Array], tuple[Array, Array]],
     weigh: Callable[[Array, Array], Array],
     span_weight: float = 0.0,
+    span_relevance: Callable[[Array], Array] = jax.lax.stop_gradient,
 ) -> tuple[Array, Metrics]:
     """Compute the marginal likelihood loss of REALM pre-training.
 
@@ -123,6 +124,8 @@ def realm_loss(
       marginal_loss: one of `ops.marginal.MARGINALS`.
       weigh: scores and validity to log p(z|x), float32 `[B, K]`: `retrieval_log_prob`, or `uniform_log_prob`.
       span_weight: weight of the span loss (`span_loss`) that is added.
+      span_relevance: log p(z|x) as the span loss takes it, float32 `[B, K]`; with the identity it teaches the
+        retriever too.
 
     Returns:
       Loss in nats per masked token (or per text), float32 `[]`, and metrics.
@@ -148,7 +151,8 @@ def realm_loss(
     metrics = {"loss": (loss, count), **realm_metrics(log_prob, gold, logits, batch, candidates)}
     total = loss / jnp.maximum(count, 1.0)
     if places is not None:
-        pointing, rows = span_loss(params, hidden, log_prob, batch.query, candidates, places, models=models)
+        given = span_relevance(log_prob)
+        pointing, rows = span_loss(params, hidden, given, batch.query, candidates, places, models=models)
         metrics["span_loss"] = (pointing, rows)
         total = total + span_weight * pointing / jnp.maximum(rows, 1.0)
     return total, metrics
@@ -166,7 +170,7 @@ def span_loss(
 ) -> tuple[Array, Array]:
     """Ask the reader's span scorer to point at the masked tokens, in what the encoder has read.
 
-    It teaches encoder and scorer to find an answer, before there are questions; p(z|x) is taken as it is.
+    It teaches encoder and scorer to find an answer, before there are questions.
 
     Args:
       params: all parts, by name; those of the encoder and of the reader's head are used.
@@ -192,7 +196,7 @@ def span_loss(
     )
     total, rows, _ = marginal_loss_of_spans(
         span_scores=spans,
-        relevance=jax.lax.stop_gradient(log_prob),
+        relevance=log_prob,
         span_correct=correct,
         has_answer=places.has_answer,
         is_valid=candidates.is_valid,

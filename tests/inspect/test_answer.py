@@ -1,15 +1,19 @@
 """Answers: against a plain computation, for any batch size, with and without blocks."""
 
 import dataclasses
+from functools import partial
 
+import jax
 import numpy as np
 import pytest
 
 from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.inspect.answer import Answer, answer_questions
-from realm_jax.inspect.loaded import LoadedRun, open_run
+from realm_jax.inspect.loaded import LoadedRun, _read_pairs, open_run
+from realm_jax.inspect.pairs import WIDTHS, row_length
 from realm_jax.inspect.retrieve import text_rows
 from realm_jax.ops.rows import joint_tokens
+from realm_jax.ops.spans import span_table
 from realm_jax.types import NO_BLOCK, Rows
 
 QUESTIONS = ["What is the capital of Peru?", "Where did people move in 1933?", "capital of Kenya", "Tokyo?"]
@@ -72,12 +76,51 @@ def test_the_size_of_the_batch_does_not_matter(qa: LoadedRun, tiny_runs):
 
 
 def test_no_program_is_compiled_twice(qa: LoadedRun):
-    answer_questions(qa, QUESTIONS)
-    before = qa.read_spans._cache_size(), qa.embed_queries._cache_size()  # type: ignore[attr-defined]
-    for retriever in ("model", "null", "bm25"):
-        for count in (1, 3, 4):
-            answer_questions(qa, QUESTIONS[:count], retriever=retriever)  # type: ignore[arg-type]
-    assert (qa.read_spans._cache_size(), qa.embed_queries._cache_size()) == before  # type: ignore[attr-defined]
+    """A row length has one program, whatever is asked and however many questions come together."""
+    qa.read_pairs.clear_cache()  # type: ignore[attr-defined]
+    longest = qa.config.shapes.joint_length
+
+    def ask() -> tuple[int, int]:
+        for retriever in ("model", "null", "bm25"):
+            for count in (1, 3, 4):
+                answer_questions(qa, QUESTIONS[:count], retriever=retriever)  # type: ignore[arg-type]
+        return qa.read_pairs._cache_size(), qa.embed_queries._cache_size()  # type: ignore[attr-defined]
+
+    first = ask()
+    assert first == ask()
+    assert 1 < first[0] <= len({row_length(n, longest=longest) for n in range(1, longest + 1)})
+
+
+@pytest.mark.parametrize("longest", [20, 96, 184, 384, 512])
+def test_rows_have_few_lengths_and_waste_little(longest):
+    lengths = [row_length(needed, longest=longest) for needed in range(1, longest + 1)]
+    assert len(set(lengths)) <= WIDTHS and max(lengths) == longest
+    for needed, length in enumerate(lengths, start=1):
+        assert needed <= length < needed + max(8, longest // WIDTHS + 8)
+
+
+def test_spans_are_the_same_whether_scored_together_or_in_parts(qa: LoadedRun):
+    """With blocks of all lengths, in rows of their own length or of the longest."""
+    questions = text_rows(qa, QUESTIONS)
+    body = qa.corpus.gather(np.arange(len(QUESTIONS), dtype=np.int32)).body
+    needed = int((questions.length + body.length).max())
+    common = {"models": qa.models, "is_continuation": None}
+    one, other = (
+        jax.jit(partial(_read_pairs, **common, length=length, scored_at_once=at_once))(
+            qa.params, questions, body
+        )
+        for length, at_once in ((needed, None), (qa.config.shapes.joint_length, 3))
+    )
+    width = qa.models.reader.max_span_width
+    for row in range(len(QUESTIONS)):
+        tables = (span_table(needed, width), span_table(qa.config.shapes.joint_length, width))
+        ends = [
+            [int(side[found[0][row]]) for side in table]
+            for table, found in zip(tables, (one, other), strict=True)
+        ]
+        assert ends[0] == ends[1]
+    for left, right in zip(one[1:], other[1:], strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
 
 
 def test_lexical_relevance_weighs_the_blocks(qa: LoadedRun):

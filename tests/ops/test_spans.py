@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realm_jax.ops.spans import span_allowed, span_matches, span_sums, span_table, spans_of_words
+from realm_jax.ops.spans import (
+    normalised_span_scores,
+    span_allowed,
+    span_matches,
+    span_table,
+    spans_of_words,
+)
 
 
 def by_loops(length, max_width):
@@ -68,14 +74,22 @@ def test_width_one_is_the_mask_itself(length):
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(1, 9), st.integers(1, 12))
-def test_sums_are_those_of_the_tables_ends(length, max_width):
+def test_scores_are_a_layer_norm_and_a_linear_layer_over_every_span(length, max_width):
     rng = np.random.default_rng(length)
-    starts, ends = (rng.standard_normal((2, length, 3)).astype(np.float32) for _ in range(2))
-    first, last = span_table(length, max_width)
-    np.testing.assert_array_equal(
-        span_sums(jnp.asarray(starts), jnp.asarray(ends), max_width=max_width),
-        starts[:, first] + ends[:, last],
+    starts, ends = (rng.standard_normal((2, length, 5)).astype(np.float32) for _ in range(2))
+    scale, shift, kernel = rng.standard_normal((3, 5)).astype(np.float32)
+    found = normalised_span_scores(
+        jnp.asarray(starts),
+        jnp.asarray(ends),
+        max_width=max_width,
+        weights=jnp.asarray(scale * kernel),
+        bias=jnp.asarray(np.sum(shift * kernel) + np.float32(0.5)),
+        epsilon=1e-3,
     )
+    first, last = span_table(length, max_width)
+    hidden = np.maximum(starts[:, first] + ends[:, last], 0).astype(np.float64)
+    normal = (hidden - hidden.mean(-1, keepdims=True)) / np.sqrt(hidden.var(-1, keepdims=True) + 1e-3)
+    np.testing.assert_allclose(found, (normal * scale + shift) @ kernel + 0.5, rtol=1e-4, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=50)

@@ -22,6 +22,7 @@ from tests.train.tiny import (
     BODY,
     CASES,
     QUERY,
+    SPAN_WEIGHT,
     TITLE,
     B,
     K,
@@ -150,6 +151,34 @@ def test_the_gradient_reaches_retriever_and_encoder(cases):
     _, gradient = cases["realm"].gradient(*cases["realm"].inputs)
     for part in ("embedder", "encoder"):
         assert max(np.abs(leaf).max() for name, leaf in gradient.items() if name.startswith(part)) > 1e-4
+
+
+def test_pointing_teaches_the_retriever_where_it_is_told_to():
+    """The slope along a change of the embedder: of all with the identity, else without the span loss."""
+    loss, _, inputs = CASES["realm"](MODELS, rng())
+    change = jax.tree.map(lambda leaf: jnp.asarray(np.sign(leaf)) * 1e-3, PARAMS["embedder"])
+
+    def along(amount, span_relevance):
+        moved = jax.tree.map(lambda leaf, by: leaf + amount * by, PARAMS["embedder"], change)
+        total, metrics = loss({**PARAMS, "embedder": moved}, None, *inputs, span_relevance=span_relevance)
+        pointing, count = metrics["span_loss"]
+        return total, pointing / count
+
+    def slope(span_relevance):
+        return jax.jit(jax.value_and_grad(partial(along, span_relevance=span_relevance), has_aux=True))
+
+    def measured(at):
+        (more, more_pointing), (less, less_pointing) = (
+            jax.jit(partial(along, span_relevance=lambda x: x))(sign * at) for sign in (1.0, -1.0)
+        )
+        return (more - less) / (2 * at), (more_pointing - less_pointing) / (2 * at)
+
+    everything, of_pointing = measured(1.0)
+    (value, _), taught = slope(lambda x: x)(0.0)
+    (same_value, _), given = slope(jax.lax.stop_gradient)(0.0)
+    assert value == same_value and abs(of_pointing) > 1e-5
+    np.testing.assert_allclose(taught, everything, rtol=0.05)
+    np.testing.assert_allclose(taught - given, SPAN_WEIGHT * of_pointing, rtol=0.05)
 
 
 def test_metrics_of_a_batch_by_hand(cases):
