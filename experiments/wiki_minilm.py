@@ -58,7 +58,7 @@ def config() -> Config:
             log_every=100,
         ),
         read=RealmConfig(
-            steps=100,
+            steps=80,
             batch_size=32,
             optimizer=OptimizerConfig(learning_rate=2e-4),
             log_every=20,
@@ -84,7 +84,7 @@ def config() -> Config:
         qa=QaConfig(
             steps=300,
             batch_size=16,
-            optimizer=OptimizerConfig(learning_rate=2e-4),
+            optimizer=OptimizerConfig(learning_rate=1e-4),
             log_every=20,
             loss="orqa",
             candidates=1,
