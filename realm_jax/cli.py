@@ -75,9 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] not in COMMANDS:
         print(f"realm_jax has no command {given[0]!r}. It has {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
+    from realm_jax.chips import give_compiler_stack
     from realm_jax.errors import RealmError, RefreshError
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # warns of what is meant so
+    give_compiler_stack(os.environ)
     name, rest = given[0], given[1:]
     command = COMMANDS[name]
     module = importlib.import_module(f"realm_jax.commands.{command.module}")

@@ -10,6 +10,7 @@ import jax
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
+from realm_jax.chips import give_compiler_stack
 from realm_jax.config import Config
 from realm_jax.errors import ConfigError, MissingExtra
 from realm_jax.plan.apart import in_a_process
@@ -32,7 +33,11 @@ ENVIRONMENT = {
 }
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
-_OUT_OF_MEMORY = re.compile(r"Used ([0-9.]+)([KMGT]?) of ([0-9.]+)([KMGT]?) hbm")
+_SIZE = r"([0-9.]+)([KMGT]?)"
+_OUT_OF_MEMORY = (  # what is needed and what there is, as the compiler says it at two of its stages
+    re.compile(rf"Used {_SIZE} of {_SIZE} hbm"),
+    re.compile(rf"\({_SIZE}\) exceeds available HBM \({_SIZE}\)"),
+)
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,7 @@ def slice_devices(topology: Topology) -> list[jax.Device]:
             got="an environment without it",
             remedy="Install it with `pip install -r requirements-tpu.txt`; no TPU is needed.",
         )
+    give_compiler_stack(os.environ)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -161,7 +167,7 @@ def lower_step(job: Job, devices: list[jax.Device]) -> Any:
 
 def _too_large(error: Exception) -> CompiledStep:
     """Read what was needed from the compiler's refusal; any other error is raised again."""
-    found = _OUT_OF_MEMORY.search(str(error))
+    found = next(filter(None, (pattern.search(str(error)) for pattern in _OUT_OF_MEMORY)), None)
     if "RESOURCE_EXHAUSTED" not in str(error) or not found:
         raise error
     needed, needed_unit, available, available_unit = found.groups()

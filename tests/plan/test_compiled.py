@@ -10,6 +10,7 @@ from realm_jax.plan import compiled
 from realm_jax.plan.compiled import compile_step, lower_step, slice_devices
 from realm_jax.plan.memory import chip_memory
 from realm_jax.plan.remedies import attempts
+from realm_jax.plan.tables import verdict_view
 from realm_jax.plan.topology import parse_topology
 from tests.plan.small import small_job
 
@@ -40,6 +41,17 @@ def test_a_small_step_compiles_and_its_arguments_are_those_counted():
     assert all(one.bytes > 0 for one in found.collectives)
 
 
+@with_libtpu
+def test_a_step_that_no_chip_can_hold_is_refused_by_the_compiler():
+    """The blocks alone are twice a chip's memory; no remedy changes that, and the verdict says so."""
+    job = small_job("v5e:2x2", blocks=2_000_000_000)
+    made = list(attempts(job, compile_step))
+    assert not any(attempt.fits for attempt in made)
+    first = made[0].compiled
+    assert first is not None and first.needed > first.available > 14 * 2**30
+    assert "does not fit" in verdict_view(made).plain
+
+
 def test_without_libtpu_the_remedy_is_said(monkeypatch):
     monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="pip install -r requirements-tpu.txt"):
@@ -53,11 +65,16 @@ def test_gpus_and_fine_tuning_are_counted_only():
         lower_step(small_job(phase="qa"), jax.devices())
 
 
-def test_what_the_compiler_refuses_says_how_much_it_lacks(monkeypatch):
-    said = (
+@pytest.mark.parametrize(
+    "said",
+    [
         "RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. "
-        "Used 21.50G of 15.75G hbm. Exceeded hbm capacity by 5.75G."
-    )
+        "Used 21.50G of 15.75G hbm. Exceeded hbm capacity by 5.75G.",
+        "RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries "
+        "(21.50G) exceeds available HBM (15.75G).",
+    ],
+)
+def test_what_the_compiler_refuses_says_how_much_it_lacks(monkeypatch, said):
 
     class Lowered:
         def __init__(self, message):
