@@ -28,8 +28,8 @@ LABELS = {
     "realm_retriever": "REALM retriever, encoder without REALM",
     "realm_encoder": "ICT retriever, REALM encoder",
 }
-# Which run finds the blocks before any question was seen.
-RETRIEVERS = {"none": "read", "realm_encoder": "read", "realm": "realm", "realm_retriever": "realm"}
+# Whose retriever finds the blocks before any question was seen, where it is not that of the row's own run.
+WARMED_UP, OTHERS = ("none", "realm_encoder"), {"realm_retriever": "realm"}
 READ = 2  # blocks read a question
 BATCH = 32  # rows read at once
 MATCH, RECALL = "exact_match", "recall@5"
@@ -59,7 +59,7 @@ def measure(seed: int, variants: Sequence[str]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {MATCH: {}, RECALL: {}}
     recall: dict[Path, float] = {}
     for row in rows:
-        place = base / RETRIEVERS[row] if row in RETRIEVERS else own / row
+        place = base / "read" if row in WARMED_UP else own / OTHERS.get(row, row)
         if place not in recall:
             recall[place] = _evaluate(place, "model", read=False)[RECALL]
         found[RECALL][row] = recall[place]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 GIB = 1 << 30
 LIBTPU_FLAGS = "LIBTPU_INIT_ARGS"
-# The compiler works in fibers of 64 KiB of stack, which its cost model of nested products outgrows: it died of
-# that on a step of BERT-base for a v6e.
+# The compiler works in fibers of 64 KiB of stack, which its cost model of nested products outgrows: it died
+# of that on a step of BERT-base for a v6e.
 STACK_FLAG, STACK_BYTES = "--fibers_default_thread_stack_size", 1 << 20
 
 
@@ -49,7 +49,7 @@ def peak_flops(kind: str) -> float:
 
 
 def give_compiler_stack(environment: MutableMapping[str, str]) -> None:
-    """Add to libtpu's flags that its compiler has stack enough, unless they name a size; before JAX starts it.
+    """Tell libtpu, before JAX starts it, to give its compiler stack enough, unless its flags name a size.
 
     Args:
       environment: of this process.

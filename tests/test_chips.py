@@ -1,6 +1,6 @@
 """The one table of accelerators."""
 
-from realm_jax.chips import CHIPS, peak_flops, give_compiler_stack
+from realm_jax.chips import CHIPS, give_compiler_stack, peak_flops
 
 
 def test_the_longest_name_that_fits_decides():

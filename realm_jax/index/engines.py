@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from realm_jax.index.approx import ApproxIndex
 from realm_jax.index.exact import ExactIndex
 from realm_jax.index.protocol import HERE, Index
-from realm_jax.index.scann import build_scann, load_scann, settings_for
+from realm_jax.index.scann import build_scann, load_scann
 
 
 class Engine(NamedTuple):
@@ -17,7 +17,7 @@ class Engine(NamedTuple):
     build: Callable[..., Index]  # (float32 [N, D], storage) -> index
     save: Callable[[Any, Path], None]  # what is needed beside the embeddings
     load: Callable[..., Index]  # (float32 [N, D], folder, storage) -> index
-    settings: Callable[..., dict[str, Any]]  # (N, storage) -> what the manifest says
+    settings: Callable[..., dict[str, Any]]  # (index, storage) -> what the manifest says
 
 
 def on_device(kind: type[ExactIndex]) -> Engine:
@@ -26,7 +26,7 @@ def on_device(kind: type[ExactIndex]) -> Engine:
         build=kind,
         save=lambda index, folder: None,
         load=lambda embeddings, folder, storage=HERE: kind(embeddings, storage),
-        settings=lambda count, storage=HERE: {"storage": storage.dtype},
+        settings=lambda index, storage=HERE: {"storage": storage.dtype},
     )
 
 
@@ -38,6 +38,6 @@ ENGINES: dict[str, Engine] = {
         build=lambda embeddings, storage=HERE: build_scann(embeddings),
         save=lambda index, folder: index.save(folder),
         load=lambda embeddings, folder, storage=HERE: load_scann(folder, len(embeddings)),
-        settings=lambda count, storage=HERE: asdict(settings_for(count)),
+        settings=lambda index, storage=HERE: asdict(index.settings),
     ),
 }

@@ -1,18 +1,21 @@
 """The ScaNN engine: sublinear search on the host (Guo et al. 2020)."""
 
+import json
 import math
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from realm_jax.errors import IndexFault, MissingExtra
+from realm_jax.index.manifest import best_scores, recall_of, true_scores
 from realm_jax.types import NO_BLOCK, Search
 
 ASSETS = "scann_assets.pbtxt"  # ScaNN's list of its files
+SETTINGS = "scann_settings.json"  # ours: how it is searched
 PICKLE = "scann_docids.pkl"  # written by ScaNN for named rows, which are not used here
 # Embeddings after a short ICT lie close together. With a code for two dimensions, as ScaNN's guide has it,
 # scores tell them apart so badly that 600 candidates had to be rescored for a recall of 0.95. With one for
@@ -20,6 +23,12 @@ PICKLE = "scann_docids.pkl"  # written by ScaNN for named rows, which are not us
 DIMENSIONS_PER_CODE = 1
 REORDER = 100  # candidates rescored exactly
 BRUTE_FORCE_BELOW = 20_000  # blocks; under this a tree costs recall and saves nothing that can be felt
+# How many leaves must be searched depends on how the embeddings lie: of 100,000 in a thousand clusters nine
+# were enough, of 59,434 after a short ICT 31. So it is measured: as few as find TUNED_RECALL of the TUNED_K
+# nearest of TUNED_SAMPLE rows with noise, of these parts of what N alone suggests.
+TUNED_PARTS = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4)
+TUNED_RECALL, TUNED_K, TUNED_SAMPLE = 0.98, 10, 256
+TUNED_NOISE = 0.3  # standard deviations of the embeddings: queries are near blocks, not blocks
 
 
 @dataclass(frozen=True)
@@ -36,9 +45,8 @@ def settings_for(count: int) -> ScannSettings:
 
     About sqrt(N) leaves balance the two costs of a search, finding the leaves and scanning them; twice as
     many hold fewer blocks that are scanned in vain. The leaves that hold the nearest blocks grow more slowly
-    in number than the leaves do: of 59,434 embeddings of a short ICT 31 of 488 leaves give a recall@8 of
-    0.98, of a million clustered ones a fifteenth of the leaves was far more than needed.
-    Hence the square root.
+    in number than the leaves do, hence the square root: of 59,434 embeddings of a short ICT 31 of 488 leaves
+    give a recall@8 of 0.98. Where fewer do, or more are needed, `build_scann` finds out.
 
     Args:
       count: N.
@@ -49,17 +57,17 @@ def settings_for(count: int) -> ScannSettings:
     return ScannSettings(leaves=leaves, leaves_to_search=round(2 * count**0.25), reorder=REORDER)
 
 
-def leaves_for(count: int, k: int) -> int | None:
+def leaves_for(settings: ScannSettings, count: int, k: int) -> int | None:
     """Say how many leaves hold enough blocks for k results to be a choice: ten times as many.
 
     Args:
+      settings: of the index.
       count: N.
       k: results, for instance a beam of thousands.
 
     Returns:
       A number of leaves; None without a tree.
     """
-    settings = settings_for(count)
     if settings.leaves == 0:
         return None
     return min(settings.leaves, max(settings.leaves_to_search, math.ceil(10 * k * settings.leaves / count)))
@@ -71,10 +79,11 @@ class ScannIndex:
     Args:
       searcher: ScaNN's searcher.
       count: N.
+      settings: how it was built, and how it is searched.
     """
 
-    def __init__(self, searcher: Any, count: int):
-        self._searcher, self._count = searcher, count
+    def __init__(self, searcher: Any, count: int, settings: ScannSettings):
+        self._searcher, self._count, self.settings = searcher, count, settings
 
     def __len__(self) -> int:
         return self._count
@@ -91,7 +100,7 @@ class ScannIndex:
             queries,
             final_num_neighbors=most,
             pre_reorder_num_neighbors=max(2 * most, REORDER),
-            leaves_to_search=leaves_for(self._count, most),
+            leaves_to_search=leaves_for(self.settings, self._count, most),
             batch_size=-(-len(queries) // (os.cpu_count() or 1)),  # of a thread
         )
         # A leaf short of blocks gives fewer results, marked by NaN.
@@ -106,6 +115,7 @@ class ScannIndex:
     def save(self, folder: Path) -> None:
         """Write the built searcher to an existing folder."""
         self._searcher.serialize(str(folder), relative_path=True)
+        (folder / SETTINGS).write_text(json.dumps(asdict(self.settings)) + "\n", encoding="utf-8")
 
 
 def build_scann(embeddings: np.ndarray) -> ScannIndex:
@@ -121,7 +131,7 @@ def build_scann(embeddings: np.ndarray) -> ScannIndex:
     rows = np.ascontiguousarray(embeddings, np.float32)
     builder = _scann().builder(rows, min(10, len(rows)), "dot_product")
     if settings.leaves == 0:
-        return ScannIndex(builder.score_brute_force().build(), len(rows))
+        return ScannIndex(builder.score_brute_force().build(), len(rows), settings)
     sample = min(len(rows), 250_000)
     # ScaNN draws random centres with another seed each time; k-means++ gives the same tree for the same
     # embeddings, which a reproducible run needs, and a better one.
@@ -130,7 +140,32 @@ def build_scann(embeddings: np.ndarray) -> ScannIndex:
     )
     builder = builder.score_ah(DIMENSIONS_PER_CODE, anisotropic_quantization_threshold=0.2)
     builder = builder.reorder(settings.reorder)
-    return ScannIndex(builder.build(), len(rows))
+    return tuned(ScannIndex(builder.build(), len(rows), settings), rows)
+
+
+def tuned(index: ScannIndex, embeddings: np.ndarray) -> ScannIndex:
+    """Search as few leaves of an index as find nearly all that rows with noise are nearest to.
+
+    Args:
+      index: with a tree.
+      embeddings: float32 `[N, D]`, what it was built from.
+
+    Returns:
+      The same searcher with other settings; with the most leaves where none of the tries finds enough.
+    """
+    rng = np.random.default_rng(0)
+    queries = embeddings[np.sort(rng.choice(len(embeddings), TUNED_SAMPLE, replace=False))]
+    noise = rng.standard_normal(queries.shape, dtype=np.float32)
+    queries = queries + np.float32(TUNED_NOISE) * embeddings.std(dtype=np.float64).astype(np.float32) * noise
+    kth = best_scores(embeddings, queries, k=TUNED_K)[:, -1:]
+    most = index.settings.leaves_to_search
+    for part in TUNED_PARTS:
+        leaves = min(index.settings.leaves, max(1, round(part * most)))
+        index = ScannIndex(index._searcher, len(index), replace(index.settings, leaves_to_search=leaves))
+        ids = index.search(queries, TUNED_K).block_ids
+        if recall_of(kth, true_scores(embeddings, queries, ids), ids) >= TUNED_RECALL:
+            break
+    return index
 
 
 def load_scann(folder: Path, count: int) -> ScannIndex:
@@ -154,7 +189,26 @@ def load_scann(folder: Path, count: int) -> ScannIndex:
             got=str(folder / PICKLE),
             remedy="This project never writes that file: find out where the folder comes from.",
         )
-    return ScannIndex(_scann().load_searcher(str(folder)), count)
+    return ScannIndex(_scann().load_searcher(str(folder)), count, _read_settings(folder, count))
+
+
+def _read_settings(folder: Path, count: int) -> ScannSettings:
+    """Read how an index is searched; one written before that was measured has what N suggests."""
+    path = folder / SETTINGS
+    if not path.is_file():
+        return settings_for(count)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        settings = ScannSettings(**values)
+        if not all(isinstance(value, int) and value >= 0 for value in values.values()):
+            raise ValueError(f"settings {values}")
+        return settings
+    except (ValueError, TypeError) as error:
+        raise IndexFault(
+            f"{SETTINGS} holds the three numbers of ScannSettings",
+            got=f"{error} in {folder}",
+            remedy="Build the index again.",
+        ) from error
 
 
 def _scann() -> Any:

@@ -207,7 +207,7 @@ def publish_version(
         count=embeddings.shape[0],
         dimension=embeddings.shape[1],
         engine=engine,
-        settings=ENGINES[engine].settings(len(embeddings), storage),
+        settings=ENGINES[engine].settings(index, storage),
         recall=recall,
         recall_k=recall_k,
         recall_sample=len(sample),

@@ -93,13 +93,14 @@ def build_split_version(
     k = min(recall_k, len(corpus))
     recall = merged_recall(meeting.each(lambda: found_here(own, share, rows, queries, k)), k)
     check_recall(recall, k=recall_k, floor=recall_floor, engine=engine)
+    settings = ENGINES[engine].settings(own, storage) if own is not None else {}  # the first has blocks
     manifest = IndexManifest(
         version=version,
         corpus_hash=corpus.content_hash,
         count=len(corpus),
         dimension=queries.shape[1],
         engine=engine,
-        settings={**ENGINES[engine].settings(shares[0].stop, storage), PROCESSES: len(shares)},
+        settings={**settings, PROCESSES: len(shares)},
         recall=recall,
         recall_k=recall_k,
         recall_sample=len(sample),

@@ -88,7 +88,10 @@ def test_save_and_load_after_the_folder_was_renamed(engine, tmp_path):
         np.testing.assert_array_equal(before, after)
 
 
-def test_settings_are_plain_values(engine):
-    for count in (1, 100_000):
-        for name, value in engine.settings(count).items():
-            assert re.fullmatch(r"[a-z_]+", name) and isinstance(value, int | float | str)
+@pytest.mark.parametrize("name", ENGINES)
+def test_settings_are_plain_values(name):
+    if name == "scann":
+        pytest.importorskip("scann", reason="ScaNN has no wheel for this platform")
+    engine = ENGINES[name]
+    for name, value in engine.settings(engine.build(clustered(30, dimension=8))).items():
+        assert re.fullmatch(r"[a-z_]+", name) and isinstance(value, int | float | str)

@@ -8,7 +8,14 @@ import pytest
 
 from realm_jax.errors import IndexFault, MissingExtra
 from realm_jax.index.manifest import measure_recall
-from realm_jax.index.scann import BRUTE_FORCE_BELOW, build_scann, leaves_for, load_scann, settings_for
+from realm_jax.index.scann import (
+    BRUTE_FORCE_BELOW,
+    SETTINGS,
+    build_scann,
+    leaves_for,
+    load_scann,
+    settings_for,
+)
 from tests.index.fake import clustered
 
 
@@ -29,9 +36,10 @@ def test_a_tree_is_searched_in_part(count):
 )
 def test_more_leaves_are_searched_where_a_beam_asks_for_a_good_part_of_all_blocks(count, k, expected):
     """The root of four times sqrt(N), or those that hold ten times k; sqrt(N) / 2 blocks are in a leaf."""
-    assert leaves_for(count, k) == pytest.approx(expected, abs=1)
-    assert leaves_for(count, count) == settings_for(count).leaves
-    assert leaves_for(BRUTE_FORCE_BELOW - 1, k) is None
+    settings = settings_for(count)
+    assert leaves_for(settings, count, k) == pytest.approx(expected, abs=1)
+    assert leaves_for(settings, count, count) == settings.leaves
+    assert leaves_for(settings_for(BRUTE_FORCE_BELOW - 1), BRUTE_FORCE_BELOW - 1, k) is None
 
 
 def test_few_blocks_are_searched_without_a_tree():
@@ -51,6 +59,28 @@ def test_the_tree_finds_nearly_all_is_the_same_every_time_and_survives_saving(ne
     assert measure_recall(first, embeddings, queries[:8], k=2000) > 0.95
     many = first.search(queries[:2], BRUTE_FORCE_BELOW)
     assert not np.isnan(many.scores).any() and (np.isneginf(many.scores) == (many.block_ids < 0)).all()
+
+
+def test_as_many_leaves_are_searched_as_the_embeddings_ask_for(needs_scann, tmp_path):
+    """Fewer where they lie in clusters than where they lie anywhere."""
+    suggested = settings_for(BRUTE_FORCE_BELOW).leaves_to_search
+    anywhere = np.random.default_rng(0).standard_normal((BRUTE_FORCE_BELOW, 16), dtype=np.float32)
+    near, far = build_scann(clustered(BRUTE_FORCE_BELOW, centres=100)), build_scann(anywhere)
+    assert near.settings.leaves_to_search < suggested <= far.settings.leaves_to_search
+    assert near.settings.leaves == far.settings.leaves
+    for index, name in ((near, "near"), (far, "far")):
+        (tmp_path / name).mkdir()
+        index.save(tmp_path / name)
+        assert load_scann(tmp_path / name, BRUTE_FORCE_BELOW).settings == index.settings
+
+
+def test_settings_that_are_none_are_refused_and_missing_ones_are_those_of_the_count(needs_scann, tmp_path):
+    build_scann(clustered(10)).save(tmp_path)
+    (tmp_path / SETTINGS).write_text('{"leaves": -1, "leaves_to_search": 1, "reorder": 0}')
+    with pytest.raises(IndexFault, match="three numbers"):
+        load_scann(tmp_path, 10)
+    (tmp_path / SETTINGS).unlink()
+    assert load_scann(tmp_path, 10).settings == settings_for(10)
 
 
 def test_a_folder_without_an_index_is_refused(tmp_path):

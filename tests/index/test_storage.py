@@ -101,9 +101,9 @@ def test_a_second_mesh_index_of_the_same_size_compiles_nothing():
 @pytest.mark.parametrize("engine", ["exact", "approx"])
 def test_what_is_saved_is_kept_the_same_way_when_loaded(engine, tmp_path):
     storage = Storage(mesh_of((2, 2, 2)), "int8")
-    assert ENGINES[engine].settings(100, storage) == {"storage": "int8"}
     embeddings, queries = clustered(100, dimension=8), clustered(5, dimension=8, seed=1)
     built = ENGINES[engine].build(embeddings, storage)
+    assert ENGINES[engine].settings(built, storage) == {"storage": "int8"}
     ENGINES[engine].save(built, tmp_path)
     loaded = ENGINES[engine].load(embeddings, tmp_path, storage)
     one, other = built.search(queries, 4), loaded.search(queries, 4)

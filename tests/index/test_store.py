@@ -39,7 +39,7 @@ def put(
         count=count,
         dimension=8,
         engine=engine,
-        settings=ENGINES[engine].settings(count),
+        settings=ENGINES[engine].settings(index),
         recall=recall,
         recall_k=10,
         recall_sample=5,
