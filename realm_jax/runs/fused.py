@@ -2,8 +2,6 @@
 
 from dataclasses import fields
 
-import jax
-
 from realm_jax.config import RealmConfig
 from realm_jax.errors import ConfigError
 from realm_jax.index.exact import ExactIndex, keep_rows, layout_of
@@ -59,14 +57,8 @@ def check_fused(settings: RealmConfig, *, phase_name: str) -> None:
     """Refuse what is done to candidates on the host, where a fused step never has them.
 
     Raises:
-      ConfigError: names the settings; or there are several processes, each with a part of the index.
+      ConfigError: names the settings.
     """
-    if jax.process_count() > 1:
-        raise ConfigError(
-            "index.engine fused is of runs of one process",
-            got=f"{jax.process_count()} processes",
-            remedy="Use --index.engine exact.",
-        )
     off = {field.name: field.default for field in fields(RealmConfig) if field.name in ON_THE_HOST}
     asked = {name: getattr(settings, name) for name in off if getattr(settings, name) != off[name]}
     if asked:

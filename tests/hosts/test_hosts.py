@@ -20,20 +20,22 @@ from tests.runs.compare import logged
 from tests.tiny_run import config as tiny_config
 from tests.tiny_run import documents, questions, quick_compilation, write_jsonl
 
-RUN = {"ict": run_ict, "realm": run_realm, "qa": run_qa}
-STOPS = {"ict": 2, "realm": 5, "qa": 2}
+RUN = {"ict": run_ict, "realm": run_realm, "fused": run_realm, "qa": run_qa}
+STOPS = {"ict": 2, "realm": 5, "fused": 4, "qa": 2}
 METRICS = {
     "ict": ("loss", "accuracy", "gradient_norm"),
     "realm": ("loss", "retrieval_utility", "gradient_norm", "embedding_drift"),
     "qa": ("loss", "retrieved", "gradient_norm"),
 }
+METRICS["fused"] = METRICS["realm"]
 
 
 @pytest.fixture(scope="module")
 def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Config]:
     """The config of each phase, on all devices.
 
-    REALM searches with `exact` and is refreshed beside training, at steps 2 and 4, adopted at 3 and 5.
+    REALM searches with `exact`, or inside its step as `fused`, and is refreshed beside training, at steps 2
+    and 4, adopted at 3 and 5.
     Fine-tuning searches with `scann` and is refreshed end to end, as soon as it can be.
     """
     folder = tmp_path_factory.mktemp("hosts")
@@ -60,7 +62,8 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Config]:
         index=dataclasses.replace(made.index, engine="scann"),
         refresh=RefreshConfig(every=1, worker="inline", probes=6),
     )
-    return {"ict": made, "realm": made, "qa": qa}
+    fused = dataclasses.replace(made, index=dataclasses.replace(made.index, engine="fused"))
+    return {"ict": made, "realm": made, "fused": fused, "qa": qa}
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +118,7 @@ def assert_same(found: Path, expected: Path, phase: str, *, stop: int) -> None:
         np.testing.assert_allclose(mine, theirs, atol=2e-3)
 
 
-@pytest.mark.parametrize(("phase", "stop"), [("ict", 2), ("realm", 4), ("qa", 2)])
+@pytest.mark.parametrize(("phase", "stop"), [("ict", 2), ("realm", 4), ("fused", 4), ("qa", 2)])
 def test_two_processes_train_as_one_does(alone, two, phase, stop):
     assert_same(two / phase, alone / phase, phase, stop=stop)
 
