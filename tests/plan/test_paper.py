@@ -34,4 +34,4 @@ def test_the_papers_step_fits(name):
     assert verdict_view(made).plain == "fits as it is"
     compiled = made[-1].compiled
     assert compiled is not None and compiled.arguments < compiled.needed < topology.chip.memory
-    assert {"all-reduce", "all-gather"} <= {one.name for one in compiled.collectives}
+    assert "all-reduce" in {one.name for one in compiled.collectives}
