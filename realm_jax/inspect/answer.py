@@ -83,7 +83,11 @@ def answer_questions(
         batch, results = (jax.tree.map(lambda leaf, part=part: leaf[part], tree) for tree in (rows, found))
         chosen, scores = read_candidates(run, results, count=count)
         spans, probability = best_span_of_each(run, batch, chosen, scores)
-        arrays = (chosen.block_ids, chosen.is_valid, scores, spans, probability)
+        answered = (probability > 0) & (chosen.block_ids != NO_BLOCK)
+        places = np.concatenate([chosen.block_ids[answered][:, None], spans[answered]], axis=1)
+        texts = np.full(answered.shape, "", object)
+        texts[answered] = run.corpus.answer_texts([tuple(place) for place in places.tolist()])
+        arrays = (chosen.block_ids, chosen.is_valid, scores, spans, probability, texts)
         for row, question in enumerate(questions[part]):
             answers.append(_answer(run, question, *(array[row] for array in arrays)))
     return answers
@@ -111,14 +115,14 @@ def _answer(
     scores: np.ndarray,
     spans: np.ndarray,
     probability: np.ndarray,
+    texts: np.ndarray,
 ) -> Answer:
     """Put one question's result into words."""
     weights = np.where(is_valid, np.exp(scores - scores[is_valid].max()), 0.0)
     weights = weights / weights.sum()
     evidence = []
     for place in np.flatnonzero(block_ids != NO_BLOCK).tolist():
-        block_id, chance = int(block_ids[place]), float(probability[place])
-        span = (int(spans[place, 0]), int(spans[place, 1]))
+        block_id = int(block_ids[place])
         text = run.corpus.text(block_id)
         evidence.append(
             Evidence(
@@ -128,9 +132,9 @@ def _answer(
                 text=text.body,
                 score=float(scores[place]),
                 retrieval_probability=float(weights[place]),
-                answer=run.corpus.answer_text(block_id, *span) if chance > 0 else "",
-                answer_probability=chance,
-                span=span,
+                answer=texts[place],
+                answer_probability=float(probability[place]),
+                span=(int(spans[place, 0]), int(spans[place, 1])),
             )
         )
     best = max(evidence, key=lambda one: one.answer_probability, default=None)
