@@ -103,10 +103,10 @@ class ScannIndex:
             leaves_to_search=leaves_for(self.settings, self._count, most),
             batch_size=-(-len(queries) // (os.cpu_count() or 1)),  # of a thread
         )
-        # A leaf short of blocks gives fewer results, marked by NaN.
-        real = ~np.isnan(found)
-        order = np.lexsort((ids, -np.where(real, found, -np.inf)), axis=1)
-        ids, found, real = (np.take_along_axis(a, order, axis=1) for a in (ids, found, real))
+        real = ~np.isnan(found)  # a leaf short of blocks gives fewer results, marked by NaN
+        if not (found[:, 1:] < found[:, :-1]).all():  # ties or NaN; sorting takes a third of a search
+            order = np.lexsort((ids, -np.where(real, found, -np.inf)), axis=1)
+            ids, found, real = (np.take_along_axis(a, order, axis=1) for a in (ids, found, real))
         width = found.shape[1]
         scores[:, :width] = np.where(real, found, -np.inf)
         block_ids[:, :width] = np.where(real, ids.astype(np.int64), NO_BLOCK)
