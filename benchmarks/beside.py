@@ -24,6 +24,8 @@ from typing import Any
 from benchmarks.sizes import Size
 from benchmarks.turns import STEADY_MEMORY, Side, Took, ratio, take_turns
 
+AT_ONCE = 8  # questions whose blocks we read in one call: few enough that rows of one length come together
+
 # name of the task, its settings of our side, those of the port, and how many times faster we are asked to be
 Comparison = tuple[str, dict[str, Any], dict[str, Any], float]
 
@@ -54,7 +56,7 @@ def answers(args: argparse.Namespace) -> dict[str, Comparison]:
     with open(args.questions, encoding="utf-8") as file:
         asked = [json.loads(line)["question"] for line, _ in zip(file, range(args.asked), strict=False)]
     theirs = {"size": asdict(args.size), "corpus": args.corpus, "questions": asked}
-    return {"questions": ("answering", theirs | {"batch": args.batch}, theirs, 10.0)}
+    return {"questions": ("answering", theirs | {"batch": AT_ONCE}, theirs, 10.0)}
 
 
 COMPARISONS: dict[str, Callable[[argparse.Namespace], dict[str, Comparison]]] = {

@@ -68,7 +68,7 @@ class Evaluate(Searched):
     utility_batches: int = 0  # batches of masked sentences for retrieval utility and fill accuracy
     masked_text: OptionalPath = None  # prepared corpus these come from (default: the text of pre-training)
     masker: Literal["salient", "random_span", "uniform"] = "salient"  # how they are masked
-    batch_size: int = 8  # rows read at once; the results do not depend on it
+    batch_size: int = 8  # questions or texts read at once; the results do not depend on it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ class LoadedRun:
     corpus: Corpus
     models: Models
     params: Params  # all parts, on the device
-    batch_size: int  # rows of every compiled call
+    batch_size: int  # questions or texts of every compiled call
     fresh_index: bool
     own_corpus: bool  # the corpus is the one the config names
 
@@ -139,7 +139,7 @@ def open_run(
     Args:
       folder: the run's folder.
       corpus: prepared corpus to search; None takes the one in the run's config.
-      batch_size: rows of every compiled call; answers do not depend on it.
+      batch_size: questions or texts of every compiled call; answers do not depend on it.
       step: which checkpoint; None is the newest.
       fresh_index: do not be content with an index older than the parameters: embed the corpus anew.
 

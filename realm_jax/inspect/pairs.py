@@ -20,7 +20,7 @@ def best_span_of_each(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the best span of every candidate, and its probability among all spans of a question.
 
-    The pairs are read in order of length, `run.batch_size` at a time.
+    The pairs are read in order of length, as many at a time as `run.batch_size` questions have.
 
     Args:
       run: a fine-tuned run; its loss says how spans are normalised.
@@ -40,9 +40,10 @@ def best_span_of_each(
     lengths = np.minimum(questions.length[:, None] + body.length, longest)
     of, place = np.nonzero(candidates.is_valid & (candidates.block_ids != NO_BLOCK))
     order = np.argsort(lengths[of, place], kind="stable")
-    for start in range(0, len(order), run.batch_size):
-        chosen = order[start : start + run.batch_size]
-        padded = np.resize(chosen, run.batch_size)
+    size = run.batch_size * shape[1]
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        padded = np.resize(chosen, size)
         length = row_length(int(lengths[of[chosen], place[chosen]].max()), longest=longest)
         of_row, place_row = of[padded], place[padded]
         found = run.read_pairs(

@@ -77,14 +77,14 @@ def test_the_size_of_the_batch_does_not_matter(qa: LoadedRun, tiny_runs):
 
 def test_no_program_is_compiled_twice(qa: LoadedRun):
     """A row length has one program, whatever is asked and however many questions come together."""
-    qa.read_pairs.clear_cache()  # type: ignore[attr-defined]
-    longest = qa.config.shapes.joint_length
+    run = dataclasses.replace(qa, batch_size=1)
+    longest = run.config.shapes.joint_length
 
     def ask() -> tuple[int, int]:
         for retriever in ("model", "null", "bm25"):
             for count in (1, 3, 4):
-                answer_questions(qa, QUESTIONS[:count], retriever=retriever)  # type: ignore[arg-type]
-        return qa.read_pairs._cache_size(), qa.embed_queries._cache_size()  # type: ignore[attr-defined]
+                answer_questions(run, QUESTIONS[:count], retriever=retriever)  # type: ignore[arg-type]
+        return run.read_pairs._cache_size(), run.embed_queries._cache_size()  # type: ignore[attr-defined]
 
     first = ask()
     assert first == ask()
