@@ -40,7 +40,7 @@ for phase in untrained ict realm; do
 done
 evaluate ict bm25 --retriever bm25
 
-# Readers: on BM25's blocks, on those of ICT, of REALM, of MiniLM; five blocks are read a question.
+# Readers: on BM25's blocks, on those of ICT, of REALM, of MiniLM; three blocks are read a question.
 finetune qa_bm25 wiki_bm25_reader --encoder-from runs/minilm
 finetune qa_ict wiki_ict_reader --start-from "$run/ict" --encoder-from runs/minilm
 finetune qa_realm wiki_minilm --start-from "$run/realm"
@@ -48,7 +48,7 @@ finetune qa_minilm wiki_minilm_reader --start-from runs/minilm --stop-after 0
 evaluate qa_minilm as_it_is --reader False
 finetune qa_minilm wiki_minilm_reader --start-from runs/minilm
 for reader in bm25 ict realm minilm; do
-  evaluate "qa_$reader" model --candidates 5
+  evaluate "qa_$reader" model --candidates 3
 done
 evaluate qa_realm null --retriever null
-evaluate qa_minilm bm25 --retriever bm25 --candidates 5
+evaluate qa_minilm bm25 --retriever bm25 --candidates 3
