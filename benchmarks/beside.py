@@ -88,9 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--corpus", help="a prepared corpus")
     parser.add_argument("--questions", help="a question set, JSONL")
     parser.add_argument("--blocks", type=int, default=2048, help="of the corpus, drawn at random")
-    parser.add_argument(
-        "--batch", type=int, default=64, help="blocks the port embeds at once"
-    )
+    parser.add_argument("--batch", type=int, default=64, help="blocks the port embeds at once")
     parser.add_argument("--asked", type=int, default=64, help="questions")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
