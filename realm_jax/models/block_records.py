@@ -7,6 +7,7 @@ saved array mentions, and looks at the notes afterwards; NumPy's own unpickling 
 import io
 import os
 import pickle
+import struct
 import tokenize
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,8 +87,12 @@ class _Bounded(io.RawIOBase):
         return len(data)
 
 
-class _RecordUnpickler(pickle.Unpickler):
-    """Admit what a saved object array of byte strings mentions, and nothing else."""
+class _RecordUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]  # not in the stubs
+    """Admit what a saved object array of byte strings mentions, and nothing else.
+
+    Built on Python's unpickler in Python: the one in C sets memory aside for all memo entries up to the number
+    that a file names, so that five bytes can ask for 30 GB.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         admitted = _ADMITTED.get((module, name))
@@ -137,6 +142,8 @@ _BROKEN = (
     OverflowError,
     RecursionError,
     SyntaxError,
+    AssertionError,
+    struct.error,
     tokenize.TokenError,
 )
 
