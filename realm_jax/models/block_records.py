@@ -90,8 +90,8 @@ class _Bounded(io.RawIOBase):
 class _RecordUnpickler(pickle._Unpickler):  # type: ignore[name-defined, misc]  # not in the stubs
     """Admit what a saved object array of byte strings mentions, and nothing else.
 
-    Built on Python's unpickler in Python: the one in C sets memory aside for all memo entries up to the number
-    that a file names, so that five bytes can ask for 30 GB.
+    Built on Python's unpickler in Python: the one in C sets memory aside for all memo entries up to the
+    number that a file names, so that five bytes can ask for 30 GB.
     """
 
     def find_class(self, module: str, name: str) -> Any:
