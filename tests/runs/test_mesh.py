@@ -80,9 +80,10 @@ def test_ict_in_microbatches_on_a_mesh_equals_that_on_one_device(config, tmp_pat
     )
     run_ict(config, tmp_path / "single", stop_at=3)
     last = run_ict(split, tmp_path / "split", stop_at=3, trace_steps=1)
-    for name in ("loss", "accuracy", "gradient_norm"):
+    # The best of nearly equal scores may change with rounding, which differs from processor to processor: a row.
+    for name, atol in (("loss", 1e-4), ("gradient_norm", 1e-4), ("accuracy", 1 / 8 + 1e-4)):
         found, expected = (list(logged(tmp_path / run, name).values()) for run in ("split", "single"))
-        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(found, expected, rtol=2e-3, atol=atol, err_msg=name)
     assert last["data_seconds"] > 0 and last["inputs_seconds"] > 0 and last["model_flops_per_second"] > 0
     assert list((tmp_path / "split" / "trace").rglob("*.xplane.pb"))
     assert not (tmp_path / "single" / "trace").exists()
