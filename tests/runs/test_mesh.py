@@ -80,7 +80,7 @@ def test_ict_in_microbatches_on_a_mesh_equals_that_on_one_device(config, tmp_pat
     )
     run_ict(config, tmp_path / "single", stop_at=3)
     last = run_ict(split, tmp_path / "split", stop_at=3, trace_steps=1)
-    # The best of nearly equal scores may change with rounding, which differs from processor to processor: a row.
+    # Of nearly equal scores the best may change with rounding, which differs between processors: a row.
     for name, atol in (("loss", 1e-4), ("gradient_norm", 1e-4), ("accuracy", 1 / 8 + 1e-4)):
         found, expected = (list(logged(tmp_path / run, name).values()) for run in ("split", "single"))
         np.testing.assert_allclose(found, expected, rtol=2e-3, atol=atol, err_msg=name)
