@@ -20,7 +20,7 @@ from realm_jax.index.store import MANIFEST, version_folder, versions
 from realm_jax.models.build import Models
 from realm_jax.ops.relevance import retrieval_log_prob
 from realm_jax.ops.rows import joint_tokens
-from realm_jax.ops.spans import span_allowed, spans_of_words
+from realm_jax.ops.spans import span_allowed
 from realm_jax.progress import reporter, to_stderr
 from realm_jax.runs.candidates import EmbedQueries, query_embedder
 from realm_jax.runs.live_index import INDEX_FOLDER, IndexVersion, load_version, version_builder
@@ -253,7 +253,6 @@ def _read_pairs(
       Best span int32 `[R]`, a row of the span table of `length`; its score float32 `[R]`, -inf without a
       span; and log sum exp of the scores of all others, float32 `[R]`.
     """
-    width = models.reader.max_span_width
     pair_body = jax.tree.map(lambda leaf: leaf[:, None], body)
     joint = joint_tokens(question, pair_body, length=length)
     score = partial(models.spans_of, params)
@@ -261,9 +260,11 @@ def _read_pairs(
     scores = (
         score(hidden) if scored_at_once is None else jax.lax.map(score, hidden, batch_size=scored_at_once)
     )
-    allowed = span_allowed(body_mask(question, pair_body, length=length), max_width=width)
-    if is_continuation is not None:
-        allowed &= spans_of_words(jnp.asarray(is_continuation)[joint.ids], max_width=width)
+    allowed = span_allowed(
+        body_mask(question, pair_body, length=length),
+        max_width=models.reader.max_span_width,
+        is_continuation=None if is_continuation is None else jnp.asarray(is_continuation)[joint.ids],
+    )
     scores = jnp.where(allowed, scores, -jnp.inf)[:, 0]
     best = jnp.argmax(scores, axis=-1).astype(jnp.int32)
     is_best = jax.nn.one_hot(best, scores.shape[-1], dtype=bool)

@@ -63,18 +63,22 @@ def normalised_span_scores(
     return jnp.concatenate([scores(wider) for wider in range(min(max_width, length))], axis=-1)
 
 
-def span_allowed(token_mask: Array, *, max_width: int) -> Array:
+def span_allowed(token_mask: Array, *, max_width: int, is_continuation: Array | None = None) -> Array:
     """Mark the spans whose first and last token are allowed.
 
     Args:
       token_mask: bool `[..., L]`.
       max_width: widest span, tokens.
+      is_continuation: as in `spans_of_words`; given, spans are whole words too.
 
     Returns:
       bool `[..., S]`.
     """
     starts, stops = span_table(token_mask.shape[-1], max_width)
-    return token_mask[..., starts] & token_mask[..., stops]
+    allowed = token_mask[..., starts] & token_mask[..., stops]
+    if is_continuation is None:
+        return allowed
+    return allowed & spans_of_words(is_continuation, max_width=max_width)
 
 
 def spans_of_words(is_continuation: Array, *, max_width: int) -> Array:

@@ -22,7 +22,7 @@ from realm_jax.ops.open_qa import QaLoss
 from realm_jax.ops.open_qa import marginal_loss as marginal_loss_of_spans
 from realm_jax.ops.relevance import relevance_score
 from realm_jax.ops.rows import block_tokens, joint_tokens, single
-from realm_jax.ops.spans import span_allowed, span_matches, spans_of_words
+from realm_jax.ops.spans import span_allowed, span_matches
 from realm_jax.train.relevance import Relevance
 from realm_jax.train.state import Metrics
 from realm_jax.types import Array, Beam, Candidates, IctBatch, MaskedBatch, Params, QuestionBatch, Rows
@@ -321,18 +321,15 @@ def reader_spans(
       Span scores float32 `[B, K, S]`, -inf outside the block's body, and bool `[B, K, S]`.
     """
     joint = joint_tokens(batch.question, candidates.blocks.body, length=joint_length)
-    spans, correct = placed_spans(
+    return placed_spans(
         models.span_scores(params, joint, dropout_key=key),
         batch.question,
         candidates.blocks.body,
         (batch.answer_starts, batch.answer_stops, batch.answer_mask),
         length=joint_length,
         max_width=models.reader.max_span_width,
+        is_continuation=None if is_continuation is None else jnp.asarray(is_continuation)[joint.ids],
     )
-    if is_continuation is None:
-        return spans, correct
-    whole = spans_of_words(jnp.asarray(is_continuation)[joint.ids], max_width=models.reader.max_span_width)
-    return jnp.where(whole, spans, -jnp.inf), correct & whole
 
 
 def placed_spans(
@@ -343,6 +340,7 @@ def placed_spans(
     *,
     length: int,
     max_width: int,
+    is_continuation: Array | None = None,
 ) -> tuple[Array, Array]:
     """Keep the spans inside the body, and mark the correct ones.
 
@@ -353,11 +351,13 @@ def placed_spans(
       answers: int32 first and inclusive last tokens in the body, and a bool mask, each `[B, K, A]`.
       length: tokens L of the joint row.
       max_width: widest span, tokens.
+      is_continuation: bool `[B, K, L]`, tokens that go on with a word; given, spans are whole words.
 
     Returns:
       Scores float32 `[B, K, S]`, -inf outside the body, and bool `[B, K, S]`.
     """
-    allowed = span_allowed(body_mask(question, body, length=length), max_width=max_width)
+    inside = body_mask(question, body, length=length)
+    allowed = span_allowed(inside, max_width=max_width, is_continuation=is_continuation)
     offset = question.length[:, None, None]
     starts, stops, mask = answers
     correct = span_matches(starts + offset, stops + offset, mask, length=length, max_width=max_width)
