@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from gather import write_random  # the file beside this one
 
-from realm_jax.config import BertConfig, Config, ModelConfig, ShapeConfig
+from realm_jax.config import BertConfig, Config, IndexConfig, ModelConfig, ShapeConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.index.embed import embed_blocks
 from realm_jax.models.flops import embedder_flops
@@ -45,25 +45,25 @@ def measure(config: Config, corpus: Corpus, *, blocks: int, rounds: int) -> None
     params = jax.jit(models.init)(jax.random.key(0))
     tower = {models.block_tower: params[models.block_tower]}
     ids = np.sort(np.random.default_rng(0).permutation(len(corpus))[:blocks])
-    batches: list[Blocks] = []
+    batches: list[tuple[Blocks, int]] = []
 
-    def keep(batch: Blocks) -> np.ndarray:
-        batches.append(jax.device_put(batch))
+    def keep(batch: Blocks, length: int) -> np.ndarray:
+        batches.append((jax.device_put(batch), length))
         return np.zeros((len(batch.body.length), 1), np.float32)
 
     settings: dict[str, Any] = {"batch_size": config.index.embed_batch_size, "block_ids": ids}
     embed_blocks(keep, corpus, **settings)
     tokens = int(corpus.token_counts()[ids].sum())
     flops = sum(
-        embedder_flops(models.embedder, rows=len(batch.body.length), length=_width(batch, config))
-        for batch in batches
+        embedder_flops(models.embedder, rows=len(batch.body.length), length=length)
+        for batch, length in batches
     )
 
     def refresh() -> None:
         embed_blocks(partial(embed, tower), corpus, **settings)
 
     def plain() -> None:
-        jax.block_until_ready([embed(tower, batch) for batch in batches])
+        jax.block_until_ready([embed(tower, *batch) for batch in batches])
 
     refresh()  # compiles
     plain()
@@ -78,10 +78,6 @@ def measure(config: Config, corpus: Corpus, *, blocks: int, rounds: int) -> None
             flush=True,
         )
     print(f"ratio: median {np.median(ratios):.3f}, lowest {min(ratios):.3f} (asked: {ASKED})")
-
-
-def _width(batch: Blocks, config: Config) -> int:
-    return min(config.shapes.block_length, batch.title.ids.shape[1] + batch.body.ids.shape[1])
 
 
 def main() -> None:
@@ -113,7 +109,9 @@ def main() -> None:
             max_positions=max(512, longest),
         )
         config = Config(
-            model=ModelConfig(bert=bert, dtype=args.dtype), shapes=ShapeConfig(block_length=longest)
+            model=ModelConfig(bert=bert, dtype=args.dtype),
+            shapes=ShapeConfig(block_length=longest),
+            index=IndexConfig(embed_batch_size=args.batch),
         )
         config = resolve(config, corpus)
         measure(config, corpus, blocks=args.blocks, rounds=args.rounds)

@@ -118,7 +118,7 @@ def embedding(size: dict[str, Any]) -> Made:
     blocks = jax.tree.map(lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:]), candidates_of(tokens).blocks)
 
     def run() -> None:
-        jax.block_until_ready(embed(params, blocks))
+        jax.block_until_ready(embed(params, blocks, of.block_length))
 
     run()
     return run, {"blocks": len(blocks.body.length)}
@@ -133,8 +133,8 @@ class Part:
     def __len__(self) -> int:
         return len(self._block_ids)
 
-    def lengths(self) -> np.ndarray:
-        return self._corpus.lengths()[self._block_ids]
+    def token_counts(self) -> np.ndarray:
+        return self._corpus.token_counts()[self._block_ids]
 
     def gather(self, block_ids: np.ndarray) -> Blocks:
         return self._corpus.gather(np.where(block_ids < 0, NO_BLOCK, self._block_ids[block_ids]))

@@ -1,13 +1,14 @@
 """Embed all blocks of a corpus, short ones with short ones."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from realm_jax.errors import IndexFault, RefreshError
-from realm_jax.types import NO_BLOCK, Blocks, Rows
+from realm_jax.types import NO_BLOCK, Blocks
+
+LENGTH_MULTIPLE = 16  # row lengths are rounded up to multiples of this, so that few programs compile
 
 
 class BlockSource(Protocol):
@@ -15,29 +16,30 @@ class BlockSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def lengths(self) -> np.ndarray: ...  # tokens of each body
+    def token_counts(self) -> np.ndarray: ...  # of each block, title and body
 
     def gather(self, block_ids: np.ndarray) -> Blocks: ...
 
 
 def embed_blocks(
-    embed_fn: Callable[[Blocks], Any],
+    embed_fn: Callable[[Blocks, int], Any],
     corpus: BlockSource,
     *,
     batch_size: int,
     block_ids: np.ndarray | None = None,
-    length_multiple: int = 32,
+    length_multiple: int = LENGTH_MULTIPLE,
     should_stop: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
-    """Embed blocks; batches hold blocks of similar length, cut to a few widths.
+    """Embed blocks; batches hold blocks of similar length, in rows of a few lengths.
 
     Args:
-      embed_fn: blocks `[batch_size, ...]` to `[batch_size, D]`.
+      embed_fn: blocks `[batch_size, ...]`, and the length of a row that holds title and body of each, to
+        `[batch_size, D]`.
       corpus: the blocks; at least one.
       batch_size: rows a call; the last batch is filled with null blocks.
       block_ids: int `[N]`, which blocks; None: all of them, in order.
-      length_multiple: body widths are rounded up to multiples of this, so that few programs compile.
+      length_multiple: row lengths are multiples of this, or that of a row in which every block fits.
       should_stop: asked before each batch.
       progress: told how many blocks are done.
 
@@ -51,7 +53,7 @@ def embed_blocks(
     out = np.zeros((0, 0), np.float32)
     # Rows, blocks and embeddings of a batch that the device computes while the next one is gathered.
     waiting: tuple[np.ndarray, np.ndarray, Any] | None = None
-    lengths = corpus.lengths()
+    lengths = corpus.token_counts()
     block_ids = np.arange(len(lengths)) if block_ids is None else block_ids
     order = np.argsort(lengths[block_ids], kind="stable")
     for start in range(0, len(order), batch_size):
@@ -63,7 +65,9 @@ def embed_blocks(
             )
         rows = order[start : start + batch_size]
         ids = block_ids[rows]
-        result = embed_fn(_batch(corpus, ids, batch_size=batch_size, length_multiple=length_multiple))
+        blocks = corpus.gather(np.pad(ids, (0, batch_size - len(ids)), constant_values=NO_BLOCK))
+        widest = blocks.title.ids.shape[-1] + blocks.body.ids.shape[-1]
+        result = embed_fn(blocks, int(row_lengths(lengths[ids[-1]], widest=widest, multiple=length_multiple)))
         if waiting is None:
             out = np.zeros((len(order), result.shape[1]), np.float32)
         else:
@@ -76,14 +80,9 @@ def embed_blocks(
     return out
 
 
-def _batch(corpus: BlockSource, ids: np.ndarray, *, batch_size: int, length_multiple: int) -> Blocks:
-    """Gather `[batch_size, ...]` blocks, their bodies cut to the multiple that holds the longest."""
-    padded = np.full(batch_size, NO_BLOCK, np.int64)
-    padded[: len(ids)] = ids
-    blocks = corpus.gather(padded)
-    body = blocks.body
-    width = min(-(-int(body.length.max()) // length_multiple) * length_multiple, body.ids.shape[1])
-    return replace(blocks, body=Rows(ids=body.ids[:, :width], length=body.length))
+def row_lengths(token_counts: np.ndarray, *, widest: int, multiple: int = LENGTH_MULTIPLE) -> np.ndarray:
+    """Return the lengths of rows for blocks of so many tokens: multiples, but at most `widest`."""
+    return np.minimum(-(-token_counts // multiple) * multiple, widest)
 
 
 def _store(out: np.ndarray, rows: np.ndarray, ids: np.ndarray, result: Any) -> None:

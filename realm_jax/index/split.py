@@ -168,9 +168,9 @@ class ShareOfBlocks:
     def __len__(self) -> int:
         return self._share.stop - self._share.first
 
-    def lengths(self) -> np.ndarray:
+    def token_counts(self) -> np.ndarray:
         """Return the lengths by which blocks are put in batches."""
-        return self._blocks.lengths()[self._share.first : self._share.stop]
+        return self._blocks.token_counts()[self._share.first : self._share.stop]
 
     def gather(self, block_ids: np.ndarray) -> Blocks:
         """Fetch blocks by their numbers here; NO_BLOCK is the null block."""

@@ -9,10 +9,10 @@ from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.encode import token_dtype
 from realm_jax.data.writer import MANIFEST
+from realm_jax.index.embed import row_lengths
 
 WIKIPEDIA_BLOCKS = 13_353_718  # of REALM's Wikipedia of December 2018, blocks of up to 288 wordpieces
 BERT_VOCABULARY = 30_522  # wordpieces of bert-base-uncased
-LENGTH_MULTIPLE = 32  # to which `embed_blocks` rounds the width of its rows
 
 
 class CorpusSize(NamedTuple):
@@ -61,12 +61,12 @@ def corpus_size(config: Config, *, blocks: int | None = None) -> CorpusSize:
 
 
 def _measured(corpus: Corpus, *, block_length: int, blocks: int | None) -> CorpusSize:
-    widths = np.minimum(-(-corpus.lengths() // LENGTH_MULTIPLE) * LENGTH_MULTIPLE, corpus.body_width)
+    lengths = row_lengths(corpus.token_counts(), widest=corpus.title_width + corpus.body_width)
     return CorpusSize(
         blocks=blocks or len(corpus),
         title_width=corpus.title_width,
         body_width=corpus.body_width,
         vocab_size=corpus.tokenizer.vocab_size,
-        embedded_length=float(np.minimum(corpus.title_width + widths, block_length).mean()),
+        embedded_length=float(np.minimum(lengths, block_length).mean()),
         known=True,
     )

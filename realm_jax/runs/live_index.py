@@ -28,7 +28,7 @@ from realm_jax.types import Array, Blocks, Params
 
 INDEX_FOLDER = "index"  # in a run folder
 
-EmbedBlocks = Callable[[Params, Blocks], Array]  # (parameters, blocks [b, ...]) -> float32 [b, D]
+EmbedBlocks = Callable[[Params, Blocks, int], Array]  # (parameters, blocks [b, ...], row length) -> [b, D]
 
 
 @dataclass(frozen=True)
@@ -43,25 +43,24 @@ class IndexVersion:
 
 
 def block_embedder(models: Models, *, block_length: int, mesh: Mesh | None = None) -> EmbedBlocks:
-    """Compile the embedding of blocks; takes a dict that holds the block tower's parameters.
+    """Compile the embedding of blocks in rows of a length; takes a dict with the block tower's parameters.
 
     On a mesh every device has all parameters and embeds its share of the rows. So the program exchanges
     nothing between devices, and may run beside training from a thread of its own.
 
     Args:
       models: the models.
-      block_length: longest row the embedder reads; blocks cut to a smaller width are read in a shorter row.
+      block_length: longest row the embedder reads; longer ones are cut to it.
       mesh: the devices rows are split over; None is the default device.
     """
 
-    def embed(params: Params, blocks: Blocks) -> Array:
-        length = min(block_length, blocks.title.ids.shape[-1] + blocks.body.ids.shape[-1])
-        return models.embed_block(params, block_tokens(blocks, length=length))
+    def embed(params: Params, blocks: Blocks, length: int) -> Array:
+        return models.embed_block(params, block_tokens(blocks, length=min(length, block_length)))
 
     if mesh is None:
-        return jax.jit(embed)
+        return jax.jit(embed, static_argnums=2)
     rows = split_over_all(mesh)
-    return jax.jit(embed, in_shardings=(whole(mesh), rows), out_shardings=rows)
+    return jax.jit(embed, static_argnums=2, in_shardings=(whole(mesh), rows), out_shardings=rows)
 
 
 def build_version(

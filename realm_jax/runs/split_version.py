@@ -78,7 +78,7 @@ def build_split_version(
         place = None if storage.mesh is None else split_over_all(storage.mesh)
         rows = embed_blocks(
             # Placed first: of several processes, jit takes no NumPy array that is to be split.
-            lambda batch: embed(tower, jax.device_put(batch, place)),
+            lambda batch, length: embed(tower, jax.device_put(batch, place), length),
             blocks,
             batch_size=batch_size,
             should_stop=should_stop,

@@ -34,9 +34,6 @@ class FakeCorpus:
     def __len__(self) -> int:
         return len(self._lengths)
 
-    def lengths(self) -> np.ndarray:
-        return self._lengths + 1
-
     def token_counts(self) -> np.ndarray:
         return self._lengths + 1 + 2  # a title is [CLS] [SEP]
 

@@ -26,7 +26,7 @@ def test_the_blocks_of_a_share_are_those_of_the_corpus_from_its_first_on():
     share = shares_of(7, 3)[1]  # blocks 3, 4, 5
     blocks = ShareOfBlocks(corpus, share)
     assert len(blocks) == 3
-    np.testing.assert_array_equal(blocks.lengths(), corpus.lengths()[3:6])
+    np.testing.assert_array_equal(blocks.token_counts(), corpus.token_counts()[3:6])
     found, expected = blocks.gather(np.array([2, 0, NO_BLOCK])), corpus.gather(np.array([5, 3, NO_BLOCK]))
     np.testing.assert_array_equal(found.body.ids, expected.body.ids)
 

@@ -112,7 +112,7 @@ def test_blocks_are_embedded_without_a_word_between_devices(config):
     embed = block_embedder(models, block_length=resolved.shapes.block_length, mesh=mesh)
     params = jax.eval_shape(models.init, jax.random.key(0))
     blocks = corpus.gather(np.arange(8))
-    program = embed.lower({"embedder": params["embedder"]}, blocks).compile()
+    program = embed.lower({"embedder": params["embedder"]}, blocks, 32).compile()
     assert not [name for name in COLLECTIVES if name in program.as_text()]
 
 
