@@ -3,6 +3,7 @@
 Letters: L tokens, P of them, H hidden. Leading axes are batch.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from realm_jax.errors import ConfigError
 from realm_jax.models.dropout import Dropout
 from realm_jax.models.start import BERT_INIT, Initializer, Start, make_start
+from realm_jax.ops.attention import Affine, cheapest
 from realm_jax.ops.product import PRODUCT, product
 from realm_jax.types import Array, Tokens
 
@@ -52,21 +54,35 @@ class Attention(nn.Module):
     def __call__(self, asking: Array, hidden: Array, mask: Array, *, deterministic: bool) -> Array:
         size = hidden.shape[-1]
         heads = (self.num_heads, size // self.num_heads)
-
-        def project(name: str, states: Array, kernel_init: Initializer) -> Array:
-            flat = dense(size, self.dtype, name, kernel_init=kernel_init)(states)
-            return flat.reshape(*flat.shape[:-1], *heads)  # [..., L or P, heads, H / heads]
-
-        query = project("query", asking, self.start.scores)
-        key = project("key", hidden, self.start.scores)
-        value = project("value", hidden, self.start.values)
-        scores = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=jnp.float32)
+        query = dense(size, self.dtype, "query", kernel_init=self.start.scores)(asking)
+        keys = HeadsLayer(heads, self.dtype, self.start.scores, name="key")(size)
+        values = HeadsLayer(heads, self.dtype, self.start.values, name="value")(size)
+        attend = cheapest(asking=asking.shape[-2], length=hidden.shape[-2], heads=self.num_heads, hidden=size)
+        scores, mix = attend(query.reshape(*query.shape[:-1], *heads), hidden, keys, values)
         scores = scores * jnp.float32(heads[1] ** -0.5)
         allowed = jnp.broadcast_to(mask[..., None, None, :], scores.shape)
         weights = jax.nn.softmax(jnp.where(allowed, scores, jnp.float32(-1e9)), axis=-1).astype(self.dtype)
         weights = Dropout(self.dropout)(weights, deterministic=deterministic)
-        context = jnp.einsum("...hqk,...khd->...qhd", weights, value)
-        return dense(size, self.dtype, "out", kernel_init=self.start.values)(context.reshape(asking.shape))
+        context = mix(weights).reshape(asking.shape)
+        return dense(size, self.dtype, "out", kernel_init=self.start.values)(context)
+
+
+class HeadsLayer(nn.Module):
+    """Hold a linear layer to heads `[heads, D]`, with the parameters of `nn.Dense`; return it in `dtype`."""
+
+    heads: tuple[int, int]
+    dtype: jnp.dtype
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(self, inputs: int) -> Affine:
+        outputs = math.prod(self.heads)
+        kernel = self.param("kernel", self.kernel_init, (inputs, outputs), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (outputs,), jnp.float32)
+        return Affine(
+            kernel=kernel.astype(self.dtype).reshape(inputs, *self.heads),
+            bias=bias.astype(self.dtype).reshape(self.heads),
+        )
 
 
 class Layer(nn.Module):

@@ -8,6 +8,7 @@ from realm_jax.models.bert import Bert
 from realm_jax.models.embedder import Embedder
 from realm_jax.models.knowledge_encoder import KnowledgeEncoder
 from realm_jax.models.reader import Reader
+from realm_jax.ops.attention import attention_products, cheapest
 
 TRAINED = 3  # forward, and twice that backward: for the inputs and for the weights
 
@@ -22,10 +23,11 @@ def bert_flops(bert: Bert, *, rows: int, length: int, wanted: int | None = None)
 def layer_flops(bert: Bert, *, length: int, asking: int) -> int:
     """Count one layer on a row of L tokens, of which `asking` get new states."""
     hidden, inner = bert.hidden_size, bert.intermediate_size
-    projections = 2 * 2 * (length + asking) * hidden * hidden  # keys and values of all, queries and outputs
-    attention = 2 * 2 * asking * length * hidden
+    sizes = {"asking": asking, "length": length, "heads": bert.num_heads, "hidden": hidden}
+    attention = 2 * attention_products(cheapest(**sizes), **sizes)
+    queries_and_outputs = 2 * 2 * asking * hidden * hidden
     feed_forward = 2 * 2 * asking * hidden * inner
-    return projections + attention + feed_forward
+    return attention + queries_and_outputs + feed_forward
 
 
 def embedder_flops(embedder: Embedder, *, rows: int, length: int) -> int:
