@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from realm_jax.errors import ConfigError
@@ -48,8 +49,7 @@ def make_mesh(
         )
     if wanted == 1:
         return None
-    # Auto: the compiler propagates shardings from the arguments; the axes are typed so explicitly.
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=available[:wanted])
+    return _laid_out(sizes, available[:wanted])
 
 
 def mesh_sizes(*, data: int, fsdp: int, tensor: int, count: int) -> tuple[int, int, int]:
@@ -71,7 +71,23 @@ def mesh_sizes(*, data: int, fsdp: int, tensor: int, count: int) -> tuple[int, i
 
 def row_mesh(devices: Sequence[jax.Device]) -> Mesh:
     """Lay devices out for work on rows alone, all of them on the axis `data`; a single one too."""
-    return jax.make_mesh((len(devices), 1, 1), AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    return _laid_out((len(devices), 1, 1), devices)
+
+
+def _laid_out(sizes: tuple[int, int, int], devices: Sequence[jax.Device]) -> Mesh:
+    """Make a mesh; where the chips of a TPU leave gaps, whose torus JAX cannot use, in their order."""
+    # Auto: the compiler propagates shardings from the arguments; the axes are typed so explicitly.
+    types = (AxisType.Auto,) * len(AXES)
+    if is_box([getattr(device, "coords", None) for device in devices]):
+        return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
+    return Mesh(np.asarray(devices, object).reshape(sizes), AXES, axis_types=types)
+
+
+def is_box(places: Sequence[Sequence[int] | None]) -> bool:
+    """Say whether chips fill a box of their torus; those that have no place in one count as if they did."""
+    known = {tuple(place) for place in places if place is not None}
+    sides = [max(ends) - min(ends) + 1 for ends in zip(*known, strict=True)]
+    return len(known) == (math.prod(sides) if known else 0)
 
 
 def batch_shards(mesh: Mesh | AbstractMesh | None) -> int:

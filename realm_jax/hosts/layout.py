@@ -1,5 +1,6 @@
 """Parameters on the devices of several processes, and on those of one; nothing here is exchanged."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -24,8 +25,13 @@ def own_mesh(mesh: Mesh | None) -> Mesh | None:
     """Return the mesh of this process's devices: all of them where there is one process."""
     if mesh is None or jax.process_count() == 1:
         return mesh
-    mine = [device for device in mesh.devices.flat if device.process_index == jax.process_index()]
+    mine = own_devices(list(mesh.devices.flat))
     return make_mesh(data=len(mine), fsdp=1, tensor=1, devices=mine)
+
+
+def own_devices(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    """Return those of this process."""
+    return [device for device in devices if device.process_index == jax.process_index()]
 
 
 def own_copy(tree: Any, mesh: Mesh | None) -> Any:
@@ -33,7 +39,7 @@ def own_copy(tree: Any, mesh: Mesh | None) -> Any:
 
     Args:
       tree: global arrays, or NumPy arrays.
-      mesh: of this process, from `own_mesh`.
+      mesh: of this process: from `own_mesh`, or of devices that do not train.
     """
 
     def copy(leaf: Any) -> Any:
@@ -41,8 +47,10 @@ def own_copy(tree: Any, mesh: Mesh | None) -> Any:
             if mesh is None:
                 return leaf.addressable_data(0)
             parts = [shard.data for shard in leaf.addressable_shards]
-            everywhere = NamedSharding(mesh, PartitionSpec())
-            return jax.make_array_from_single_device_arrays(leaf.shape, everywhere, parts)
+            if {shard.device for shard in leaf.addressable_shards} == set(mesh.devices.flat):
+                everywhere = NamedSharding(mesh, PartitionSpec())
+                return jax.make_array_from_single_device_arrays(leaf.shape, everywhere, parts)
+            leaf = parts[0]
         return jax.device_put(leaf, whole(mesh))
 
     return jax.tree.map(copy, tree)

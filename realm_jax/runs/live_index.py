@@ -23,7 +23,7 @@ from realm_jax.mesh import split_over_all, whole
 from realm_jax.models.build import Models
 from realm_jax.ops.rows import block_tokens
 from realm_jax.refresh.staleness import shard_staleness
-from realm_jax.runs.rolling import Shard, shard_bounds
+from realm_jax.runs.rolling import Shard, shard_sizes
 from realm_jax.types import Array, Blocks, Params
 
 INDEX_FOLDER = "index"  # in a run folder
@@ -260,7 +260,7 @@ class LiveIndex:
         """
         current = self.current
         shards = current.shards or (current.version,)
-        sizes = np.diff(shard_bounds(len(current.embeddings), len(shards)))
+        sizes = shard_sizes(len(current.embeddings), len(shards))
         mean, largest = shard_staleness(step, shards, sizes)
         return {
             "index_version": current.version,

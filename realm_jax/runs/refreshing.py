@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
-from realm_jax.hosts.layout import own_mesh, put
+from realm_jax.hosts.layout import own_devices, own_mesh, put
 from realm_jax.hosts.meeting import agree, is_first, next_meeting, start_together
 from realm_jax.index.protocol import Storage
 from realm_jax.index.store import prune
@@ -169,9 +169,11 @@ def open_live_index(
     parts: dict[str, Any] = {"models": models, "corpus": corpus, "root": root}
     copy = copy_of if mesh is None else copy_to_all(mesh)
     block_params = {models.block_tower: params[models.block_tower]}
-    build: Callable[..., IndexVersion] = version_builder(config, **parts, mesh=storage.mesh, storage=storage)
+    meeting = next_meeting("index")
+    builder: Callable[..., Callable[..., IndexVersion]] = version_builder
     if jax.process_count() > 1:
-        build = split_builder(config, **parts, storage=storage, meeting=next_meeting("index"))
+        builder = partial(split_builder, meeting=meeting)
+    build = builder(config, **parts, mesh=storage.mesh, storage=storage)
     record = read_record(workdir)
     if record is None:
         if is_first():
@@ -195,10 +197,10 @@ def open_live_index(
         live.adopted = record["index_adopted"]
     remote: RemoteBuild | None = None
     if every and refresh.worker == "process":
-        build = remote = remote_build(config, workdir, corpus=corpus, root=root, mesh=mesh)
+        build = remote = remote_build(config, workdir, corpus=corpus, root=root, mesh=mesh, meeting=meeting)
     elif every and refresh.worker == "submesh":
-        spare = row_mesh(devices_of(config, phase_name)[1])
-        build = version_builder(config, **parts, mesh=spare, storage=storage)
+        spare = own_devices(devices_of(config, phase_name)[1])
+        build = builder(config, **parts, mesh=row_mesh(spare), storage=storage)
     refresher = Refresher(
         RollingBuild(build, live.current, shards=refresh.rolling) if refresh.rolling > 1 else build,
         WORKERS[refresh.worker](),

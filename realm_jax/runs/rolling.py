@@ -1,5 +1,7 @@
 """Rolling refresh: the blocks in equal parts, of which each refresh embeds one; the index is a mixture.
 
+Part i has the blocks i, i + S, i + 2 S, ...: so each process of a run has as many blocks of it as the others.
+
 Letters: S shards, N blocks, D embedding.
 """
 
@@ -9,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 
-def shard_bounds(count: int, shards: int) -> np.ndarray:
-    """Cut N blocks into parts of equal size: int64 `[S + 1]`, part i is `[bounds[i], bounds[i + 1])`."""
-    return np.arange(shards + 1, dtype=np.int64) * count // shards
+def shard_sizes(count: int, shards: int) -> np.ndarray:
+    """Count the blocks of each part of N: int64 `[S]`."""
+    return (count - np.arange(shards, dtype=np.int64) + shards - 1) // shards
 
 
 def oldest_shard(versions: Sequence[int]) -> int:
@@ -30,13 +32,27 @@ class Shard:
 
     def block_ids(self) -> np.ndarray:
         """Return the blocks of the part, int64."""
-        bounds = shard_bounds(len(self.embeddings), len(self.versions))
-        return np.arange(bounds[self.number], bounds[self.number + 1])
+        return np.arange(self.number, len(self.embeddings), len(self.versions))
 
-    def renewed(self, rows: np.ndarray) -> np.ndarray:
-        """Put new rows in their place among the old ones: float32 `[N, D]`."""
-        embeddings = np.array(self.embeddings, np.float32)
-        embeddings[self.block_ids()] = rows
+    def ids_in(self, first: int, stop: int) -> np.ndarray:
+        """Return the blocks of the part among those of a range, numbered from its first: int64."""
+        ids = self.block_ids()
+        return ids[(ids >= first) & (ids < stop)] - first
+
+    def renewed(self, rows: np.ndarray, *, first: int = 0, stop: int | None = None) -> np.ndarray:
+        """Put new rows in their place among the old ones.
+
+        Args:
+          rows: float32, one for each of `ids_in` the range.
+          first, stop: a range of the blocks; all of them unless told otherwise.
+
+        Returns:
+          float32 `[stop - first, D]`.
+        """
+        stop = len(self.embeddings) if stop is None else stop
+        embeddings = np.array(self.embeddings[first:stop], np.float32)
+        ids = self.ids_in(first, stop)
+        embeddings[ids] = rows.reshape(len(ids), embeddings.shape[1])  # also where there are none
         return embeddings
 
     def versions_with(self, version: int) -> tuple[int, ...]:

@@ -144,7 +144,7 @@ def check_layout(config: Config, phase: str, mesh: Mesh | AbstractMesh | None, *
 def devices_of(
     config: Config, phase: str, devices: Sequence[jax.Device] | None = None
 ) -> tuple[list[jax.Device], list[jax.Device]]:
-    """Say which devices train, and which only embed blocks.
+    """Say which devices train, and which only embed blocks: the last ones, of each process as many.
 
     Args:
       config: the experiment.
@@ -152,19 +152,20 @@ def devices_of(
       devices: which there are; None: all.
 
     Raises:
-      ConfigError: none is left to train, or the run has several processes and cannot set devices apart.
+      ConfigError: none is left to train, or not every process can set as many apart.
     """
     available = list(jax.devices() if devices is None else devices)
-    refresh = config.refresh
-    apart = refresh.worker in ("submesh", "process") or refresh.rolling > 1
-    if devices is None and jax.process_count() > 1 and apart and refreshes(config, phase):
+    kept = len(available) - training_devices(config, phase, len(available))
+    processes = {device.process_index for device in available}
+    if kept % len(processes):
         raise ConfigError(
-            "runs of several processes refresh their index whole, on the devices that train",
-            got=f"refresh.worker {refresh.worker}, refresh.rolling {refresh.rolling}",
-            remedy="Use refresh.worker thread and refresh.rolling 1, or one process.",
+            "every process sets as many of its devices apart as the others",
+            got=f"refresh.devices {kept} of {len(processes)} processes",
+            remedy=f"Make refresh.devices a multiple of {len(processes)}.",
         )
-    training = training_devices(config, phase, len(available))
-    return available[:training], available[training:]
+    own = {p: [device for device in available if device.process_index == p] for p in processes}
+    embedding = [device for p in sorted(own) for device in own[p][len(own[p]) - kept // len(processes) :]]
+    return [device for device in available if device not in embedding], embedding
 
 
 def training_devices(config: Config, phase: str, count: int) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
@@ -25,6 +26,7 @@ from realm_jax.index.store import map_embeddings
 from realm_jax.mesh import split_over_all
 from realm_jax.models.build import Models
 from realm_jax.runs.live_index import EmbedBlocks, IndexVersion, block_embedder, index_settings
+from realm_jax.runs.rolling import Shard
 from realm_jax.types import Params
 
 
@@ -42,18 +44,21 @@ def build_split_version(
     recall_floor: float,
     recall_sample: int,
     storage: Storage,
+    mesh: Mesh | None,
     meeting: Meeting,
+    shard: Shard | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> IndexVersion:
-    """Embed all blocks, build the engines, measure their recall together, publish.
+    """Embed all blocks or a shard of them, build the engines, measure their recall together, publish.
 
     Every process calls it with the same snapshot; the arguments are those of `build_version`, but for these:
 
     Args:
-      params: the block tower's parameters, whole on every device.
+      params: the block tower's parameters, whole on every device that trains.
       root: folder of the versions, which all processes see.
       batch_size: blocks a call of this process's embedder.
-      storage: on the devices of this process, as is `embed`.
+      storage: on those devices of this process that search.
+      mesh: that of `embed`, of this process's devices.
       meeting: of the processes.
       progress: told how many blocks of its share this process has embedded.
 
@@ -74,16 +79,19 @@ def build_split_version(
         blocks = ShareOfBlocks(corpus, share)
         if not len(blocks):
             return
-        tower = own_copy(params, storage.mesh)
-        place = None if storage.mesh is None else split_over_all(storage.mesh)
+        tower = own_copy(params, mesh)
+        place = None if mesh is None else split_over_all(mesh)
         rows = embed_blocks(
             # Placed first: of several processes, jit takes no NumPy array that is to be split.
             lambda batch, length: embed(tower, jax.device_put(batch, place), length),
             blocks,
             batch_size=batch_size,
+            block_ids=None if shard is None else shard.ids_in(*share),
             should_stop=should_stop,
             progress=progress,
         )
+        if shard is not None:
+            rows = shard.renewed(rows, first=share.first, stop=share.stop)
         write_part(root, version, jax.process_index(), rows)
         own = ENGINES[engine].build(rows, storage)
 
@@ -104,21 +112,30 @@ def build_split_version(
         recall=recall,
         recall_k=recall_k,
         recall_sample=len(sample),
+        shards=[] if shard is None else list(shard.versions_with(version)),
     )
     meeting.each(lambda: publish_parts(root, shares, manifest) if is_first() else None)
     embeddings = map_embeddings(root, manifest)
-    return IndexVersion(version, SplitIndex(own, share, len(corpus)), embeddings)
+    return IndexVersion(version, SplitIndex(own, share, len(corpus)), embeddings, tuple(manifest.shards))
 
 
 def split_builder(
-    config: Config, *, models: Models, corpus: Corpus, root: Path, storage: Storage, meeting: Meeting
+    config: Config,
+    *,
+    models: Models,
+    corpus: Corpus,
+    root: Path,
+    mesh: Mesh | None,
+    storage: Storage,
+    meeting: Meeting,
 ) -> Callable[..., IndexVersion]:
-    """Bind `build_split_version` to what a config says."""
+    """Bind `build_split_version` to what a config says; `mesh` is of this process, and embeds its blocks."""
     return partial(
         build_split_version,
-        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=storage.mesh),
+        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=mesh),
         corpus=corpus,
         root=root,
+        mesh=mesh,
         storage=storage,
         meeting=meeting,
         **index_settings(config.index, processes=jax.process_count()),

@@ -1,6 +1,6 @@
 """Run several phases one after the other, in one start of the processes: python -m tests.hosts.phases.
 
-What they are is in a JSON file: phase, config, workdir, start_from, stop_at.
+What they are is in a JSON file: name, config, workdir, start_from, stop_at. REALM has several names.
 """
 
 import json
@@ -20,10 +20,12 @@ def main(jobs: Path, hosts: tyro.conf.OmitArgPrefixes[Hosts]) -> None:
         from realm_jax.runs.qa import run_qa
         from realm_jax.runs.realm import run_realm
 
-        run = {"ict": run_ict, "realm": run_realm, "fused": run_realm, "qa": run_qa}
+        run = {"ict": run_ict, "qa": run_qa}
         for phase, config, workdir, start_from, stop_at in json.loads(jobs.read_text()):
             before = Path(start_from) if start_from else None
-            run[phase](from_dict(Config, config), Path(workdir), start_from=before, stop_at=stop_at)
+            run.get(phase, run_realm)(
+                from_dict(Config, config), Path(workdir), start_from=before, stop_at=stop_at
+            )
 
 
 if __name__ == "__main__":

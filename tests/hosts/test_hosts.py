@@ -20,14 +20,16 @@ from tests.runs.compare import logged
 from tests.tiny_run import config as tiny_config
 from tests.tiny_run import documents, questions, quick_compilation, write_jsonl
 
-RUN = {"ict": run_ict, "realm": run_realm, "fused": run_realm, "qa": run_qa}
-STOPS = {"ict": 2, "realm": 5, "fused": 4, "qa": 2}
+RUN = {"ict": run_ict, "realm": run_realm, "fused": run_realm, "rolling": run_realm, "qa": run_qa}
+STOPS = {"ict": 2, "realm": 5, "fused": 4, "rolling": 5, "qa": 2}
+# Runs of REALM with other refresh workers, and that of one process which they must equal.
+WORKERS = {"submesh": "rolling", "process": "rolling"}
 METRICS = {
     "ict": ("loss", "accuracy", "gradient_norm"),
     "realm": ("loss", "retrieval_utility", "gradient_norm", "embedding_drift"),
     "qa": ("loss", "retrieved", "gradient_norm"),
 }
-METRICS["fused"] = METRICS["realm"]
+METRICS |= dict.fromkeys(("fused", "rolling"), METRICS["realm"])
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,8 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Config]:
 
     REALM searches with `exact`, or inside its step as `fused`, and is refreshed beside training, at steps 2
     and 4, adopted at 3 and 5.
+    `rolling` embeds half of the blocks at step 2, the other half at 4; `submesh` and `process` too, but on one
+    device of each process that does not train, and in a process of its own.
     Fine-tuning searches with `scann` and is refreshed end to end, as soon as it can be.
     """
     folder = tmp_path_factory.mktemp("hosts")
@@ -63,7 +67,19 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Config]:
         refresh=RefreshConfig(every=1, worker="inline", probes=6),
     )
     fused = dataclasses.replace(made, index=dataclasses.replace(made.index, engine="fused"))
-    return {"ict": made, "realm": made, "fused": fused, "qa": qa}
+    rolling, submesh, process = (
+        dataclasses.replace(made, refresh=dataclasses.replace(made.refresh, rolling=2, **worker))
+        for worker in ({}, {"worker": "submesh", "devices": 2}, {"worker": "process"})
+    )
+    return {
+        "ict": made,
+        "realm": made,
+        "fused": fused,
+        "rolling": rolling,
+        "submesh": submesh,
+        "process": process,
+        "qa": qa,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +114,9 @@ def run_together(configs, folder: Path, stops: dict[str, int], *, before: Path, 
 def two(configs, alone, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of two processes, with two devices each; REALM stops at step 4, a refresh in flight."""
     folder = tmp_path_factory.mktemp("two")
-    run_together(configs, folder, {**STOPS, "realm": 4}, before=alone / "realm", processes=2)
+    stops = {name: stop for name, stop in STOPS.items() if name != "rolling"}
+    stops |= {"realm": 4, **{name: STOPS[like] for name, like in WORKERS.items()}}
+    run_together(configs, folder, stops, before=alone / "realm", processes=2)
     return folder
 
 
@@ -121,6 +139,21 @@ def assert_same(found: Path, expected: Path, phase: str, *, stop: int) -> None:
 @pytest.mark.parametrize(("phase", "stop"), [("ict", 2), ("realm", 4), ("fused", 4), ("qa", 2)])
 def test_two_processes_train_as_one_does(alone, two, phase, stop):
     assert_same(two / phase, alone / phase, phase, stop=stop)
+
+
+@pytest.mark.parametrize(("worker", "like"), WORKERS.items())
+def test_two_processes_refresh_their_index_elsewhere_in_parts(alone, two, worker, like):
+    assert_same(two / worker, alone / like, like, stop=STOPS[like])
+    newest = two / worker / "index" / "v00000004"
+    manifest = json.loads((newest / "manifest.json").read_text())
+    assert manifest["shards"] == [2, 4]
+    found, expected = (
+        np.load(run / "index" / "v00000004" / "embeddings.npy") for run in (two / worker, alone / like)
+    )
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    made_elsewhere = worker == "process"
+    assert ("processes" not in manifest["settings"]) == made_elsewhere
+    assert (two / worker / "exchange").exists() == made_elsewhere
 
 
 def test_the_first_process_alone_writes_and_reports(two):

@@ -17,7 +17,7 @@ class Corpus(FakeCorpus):
     content_hash = "this"
 
 
-def embed(params, blocks):
+def embed(params, blocks, length):
     """A direction of its own for every block, stretched by the parameter."""
     number = blocks.body.ids[:, 0].astype(np.float32)
     return params["block_tower"] * np.stack([np.cos(number), np.sin(number)], axis=1)

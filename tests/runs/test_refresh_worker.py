@@ -17,6 +17,7 @@ import pytest
 import realm_jax.runs.refresh_worker as module
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import ConfigError, CorpusError, RecallError, RefreshError
+from realm_jax.hosts.meeting import Meeting
 from realm_jax.index.store import versions
 from realm_jax.refresh.exchange import Exchange
 from realm_jax.refresh.remote import RemoteError
@@ -101,7 +102,9 @@ def build(make_config, tmp_path):
         corpus = Corpus.open(config.corpus)
         settings = {"config": resolve(config, corpus), "corpus": corpus, "root": tmp_path / "index"}
         exchange = Exchange(tmp_path / "exchange")
-        return RemoteBuild(exchange, **{**settings, "mesh": None, "child": None, **changes})
+        return RemoteBuild(
+            exchange, **{**settings, "mesh": None, "child": None, "meeting": Meeting("index"), **changes}
+        )
 
     return make
 

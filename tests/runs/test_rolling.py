@@ -1,5 +1,7 @@
 """Rolling refresh: one part of the blocks at a time, in turn, over what was there before."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,20 +11,38 @@ from realm_jax.index.store import versions
 from realm_jax.refresh.staleness import shard_staleness
 from realm_jax.runs.live_index import IndexVersion, LiveIndex, load_version
 from realm_jax.runs.refreshing import RollingBuild
-from realm_jax.runs.rolling import Shard, oldest_shard, shard_bounds
+from realm_jax.runs.rolling import Shard, oldest_shard, shard_sizes
 from tests.runs.test_live_index import LENGTHS, Corpus, build
 
 
 @settings(deadline=None)
 @given(st.integers(0, 500), st.integers(1, 40))
 def test_parts_are_equal_and_cover_the_blocks_once(count, shards):
-    bounds = shard_bounds(count, shards)
-    sizes = np.diff(bounds)
-    assert (bounds[0], bounds[-1], len(sizes)) == (0, count, shards)
+    sizes = shard_sizes(count, shards)
     assert sizes.max() - sizes.min() <= 1
     embeddings = np.zeros((count, 2), np.float32)
     parts = [Shard(0, embeddings, (0,) * shards, number).block_ids() for number in range(shards)]
-    np.testing.assert_array_equal(np.concatenate(parts), np.arange(count))
+    assert [len(part) for part in parts] == list(sizes)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(count))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 60), st.integers(1, 7), st.data())
+def test_ranges_renew_the_rows_that_all_blocks_would(count, shards, data):
+    """A range is what one process of several has."""
+    embeddings = np.zeros((count, 2), np.float32)
+    shard = Shard(0, embeddings, (0,) * shards, data.draw(st.integers(0, shards - 1)))
+    new = np.repeat(1 + shard.block_ids(), 2).reshape(-1, 2).astype(np.float32)
+    cuts = [0, *sorted(data.draw(st.lists(st.integers(0, count), max_size=3))), count]
+    parts = []
+    for first, stop in itertools.pairwise(cuts):
+        rows = new[(shard.block_ids() >= first) & (shard.block_ids() < stop)]
+        assert len(shard.ids_in(first, stop)) == len(rows)
+        parts.append(shard.renewed(rows, first=first, stop=stop))
+    expected = np.where(np.arange(count) % shards == shard.number, 1 + np.arange(count), 0)
+    np.testing.assert_array_equal(np.concatenate(parts), np.stack([expected] * 2, axis=1))
+    np.testing.assert_array_equal(shard.renewed(new), np.concatenate(parts))
+    assert not embeddings.any(), "the version in use is not touched"
 
 
 def test_the_oldest_part_comes_next_the_first_of_several():
@@ -43,7 +63,7 @@ def test_each_refresh_renews_one_part_and_leaves_the_others(tmp_path):
     for turn in range(1, 6):
         version = rolling(10.0 * turn, 40 * turn, lambda: False)
         number = (turn - 1) % 3
-        expected[2 * number : 2 * number + 2] = 10.0 * turn
+        expected[number::3] = 10.0 * turn
         np.testing.assert_allclose(np.linalg.norm(version.embeddings, axis=1), expected, rtol=1e-6)
     assert calls == [(0, 0), (40, 1), (80, 2), (120, 0), (160, 1)]
     assert version.shards == (160, 200, 120) and version.version == 200
@@ -76,7 +96,7 @@ def test_a_part_that_failed_is_tried_again_over_the_same_version(tmp_path):
 def test_the_age_of_a_mixture_is_the_mean_over_blocks_and_the_largest(tmp_path):
     assert shard_staleness(50, (40, 10), np.array([3, 1])) == ((3 * 10 + 1 * 40) / 4, 40.0)
     assert shard_staleness(50, (40,), np.array([7])) == (10.0, 10.0)
-    mixture = IndexVersion(40, None, np.zeros((5, 2), np.float32), (40, 10))  # parts of 2 and 3 blocks
+    mixture = IndexVersion(40, None, np.zeros((5, 2), np.float32), (40, 10))  # parts of 3 and 2 blocks
     values = LiveIndex(mixture, clock=lambda: 0.0).values(50)
-    assert values["staleness_steps"] == (2 * 10 + 3 * 40) / 5 and values["staleness_steps_max"] == 40
+    assert values["staleness_steps"] == (3 * 10 + 2 * 40) / 5 and values["staleness_steps_max"] == 40
     assert values["index_version"] == 40

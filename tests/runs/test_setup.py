@@ -1,18 +1,26 @@
 """What a config names is opened, or refused by name before work starts."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import pytest
 
-from realm_jax.config import MeshConfig, ShapeConfig
+from realm_jax.config import MeshConfig, RefreshConfig, ShapeConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import prepare
 from realm_jax.errors import ConfigError
 from realm_jax.models.pretrained import import_pretrained
 from realm_jax.runs.imported import export_run
 from realm_jax.runs.realm import run_realm
-from realm_jax.runs.setup import check_vocabulary, initial_params, mesh_of, models_of, resolve
+from realm_jax.runs.setup import (
+    check_vocabulary,
+    devices_of,
+    initial_params,
+    mesh_of,
+    models_of,
+    resolve,
+)
 from realm_jax.train.checkpoint import Checkpoints
 from tests.runs.compare import same
 from tests.tiny_run import documents, write_jsonl
@@ -146,3 +154,28 @@ def test_a_class_of_one_size_holds_no_two(own_sizes, corpus, start, tmp_path):
     for name, part in (("RealmEmbedder", "embedder"), ("RealmReader", "reader")):
         export_run(params, config, tmp_path / name, architecture=name, **own)
         assert same(import_pretrained(tmp_path / name).params[part], params[part])
+
+
+@pytest.mark.parametrize(
+    ("owners", "spared", "embedding"),
+    [
+        ([0] * 8, 3, [5, 6, 7]),
+        ([0, 0, 0, 0, 1, 1, 1, 1], 2, [3, 7]),
+        ([0, 1, 0, 1, 0, 1], 4, [2, 4, 3, 5]),  # as the torus of a slice may want it
+        ([0, 0, 1, 1], 0, []),
+    ],
+)
+def test_every_process_sets_its_last_devices_apart(make_config, owners, spared, embedding):
+    devices = [SimpleNamespace(id=number, process_index=owner) for number, owner in enumerate(owners)]
+    refresh = RefreshConfig(worker="submesh", devices=spared) if spared else RefreshConfig()
+    config = dataclasses.replace(make_config(), refresh=refresh)
+    train, embed = devices_of(config, "realm", devices)
+    assert [device.id for device in embed] == embedding
+    assert train == [device for device in devices if device not in embed]
+
+
+def test_devices_that_not_all_processes_can_set_apart_are_refused(make_config):
+    devices = [SimpleNamespace(id=number, process_index=number // 2) for number in range(8)]
+    config = dataclasses.replace(make_config(), refresh=RefreshConfig(worker="submesh", devices=3))
+    with pytest.raises(ConfigError, match=r"refresh\.devices 3 of 4 processes.*multiple of 4"):
+        devices_of(config, "realm", devices)
