@@ -20,12 +20,10 @@ def main(jobs: Path, hosts: tyro.conf.OmitArgPrefixes[Hosts]) -> None:
         from realm_jax.runs.qa import run_qa
         from realm_jax.runs.realm import run_realm
 
-        run = {"ict": run_ict, "qa": run_qa}
-        for phase, config, workdir, start_from, stop_at in json.loads(jobs.read_text()):
+        for name, config, workdir, start_from, stop_at in json.loads(jobs.read_text()):
             before = Path(start_from) if start_from else None
-            run.get(phase, run_realm)(
-                from_dict(Config, config), Path(workdir), start_from=before, stop_at=stop_at
-            )
+            run = {"ict": run_ict, "qa": run_qa}.get(name, run_realm)
+            run(from_dict(Config, config), Path(workdir), start_from=before, stop_at=stop_at)
 
 
 if __name__ == "__main__":

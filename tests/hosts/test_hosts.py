@@ -38,7 +38,7 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Config]:
 
     REALM searches with `exact`, or inside its step as `fused`, and is refreshed beside training, at steps 2
     and 4, adopted at 3 and 5.
-    `rolling` embeds half of the blocks at step 2, the other half at 4; `submesh` and `process` too, but on one
+    `rolling` embeds half of the blocks at step 2, the other half at 4; `submesh` and `process` too, but on a
     device of each process that does not train, and in a process of its own.
     Fine-tuning searches with `scann` and is refreshed end to end, as soon as it can be.
     """
