@@ -294,7 +294,7 @@ class RefreshConfig:
     # thread: beside training, on its devices; inline: training waits; submesh: on devices of its own;
     # process: another process, here or elsewhere
     worker: Literal["thread", "inline", "submesh", "process"] = "thread"
-    devices: int = 0  # submesh: so many of the last devices do not train but embed
+    devices: int = 0  # submesh: so many of the last devices, of each process as many, do not train but embed
     exchange: str = ""  # process: folder or gs://... shared with a worker elsewhere; empty: one is started
     silence_seconds: float = 120.0  # process elsewhere: silent for so long, it counts as dead
     rolling: int = 1  # parts of the blocks; each refresh embeds one, in turn, the others stay as they are
