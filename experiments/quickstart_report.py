@@ -97,7 +97,7 @@ def show(figures: dict[str, Any], console: Console) -> None:
     table.add_row("mean staleness, steps", f"{index['mean_staleness_steps']:.1f}")
     table.add_row("mean staleness, seconds", f"{index['mean_staleness_seconds']:.1f}")
     table.add_row("overlap of stale with fresh top-k", f"{index['mean_probe_overlap']:.2f}")
-    table.add_row("training time", format_seconds(figures["seconds"]))
+    table.add_row("training time since this start", format_seconds(figures["seconds"]))
     console.print(table)
 
 
@@ -115,7 +115,9 @@ def main() -> None:
     """Evaluate, print, save."""
     parser = argparse.ArgumentParser(description="Report what a quickstart run reached.")
     parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("--seconds", type=float, required=True, help="how long training took")
+    parser.add_argument(
+        "--seconds", type=float, required=True, help="how long training took, since this start"
+    )
     arguments = parser.parse_args()
     figures, run, questions = measure(arguments.run)
     figures["seconds"] = arguments.seconds
