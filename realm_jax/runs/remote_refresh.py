@@ -72,8 +72,11 @@ class RemoteBuild:
         rates, *_ = self._meeting.each(
             lambda: {} if exchange is None else self._fetch(exchange, params, version, should_stop, shard)
         )
-        loaded = load_version(self._root, version, corpus=self._corpus, mesh=self._mesh)
-        return replace(loaded, rates=rates)
+        opened: list[IndexVersion] = []
+        self._meeting.each(
+            lambda: opened.append(load_version(self._root, version, corpus=self._corpus, mesh=self._mesh))
+        )
+        return replace(opened[0], rates=rates)
 
     def _fetch(
         self,
