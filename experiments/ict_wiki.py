@@ -2,7 +2,7 @@
 
 Source: ORQA (Lee et al. 2019), section 6; REALM (Guu et al. 2020), section 4.2.
 Expected: zero-shot recall@5 of 13.9 on the NaturalQuestions-Open dev set (REALM, table 2, baseline).
-Cost: 100,000 steps of 4096 sentences and blocks, 0.77 PFLOP each by `realm_jax plan`: 4 hours on v5e:8x8 at
+Cost: 100,000 steps of 4096 sentences and blocks, 0.76 PFLOP each by `realm_jax plan`: 4 hours on v5e:8x8 at
   45% of its peak, in 5.6 of 16 GiB a chip. Not run by us.
 Command:
   realm_jax import bert-base-uncased --workdir runs/bert

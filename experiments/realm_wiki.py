@@ -3,7 +3,7 @@
 Source: REALM (Guu et al. 2020), sections 3.4 and 4.2; lengths and masks of the released code.
 Expected: zero-shot recall@5 of 38.5 on the NaturalQuestions-Open dev set; exact match after tuning (test):
   39.2 NaturalQuestions, 40.2 WebQuestions, 46.8 CuratedTREC.
-Cost: 200,000 steps of 1.49 PFLOP and 400 refreshes of 0.70 EFLOP, counted by `realm_jax plan`: 26 hours on
+Cost: 200,000 steps of 1.47 PFLOP and 400 refreshes of 0.69 EFLOP, counted by `realm_jax plan`: 26 hours on
   v5e:8x8, 22 on v6e:4x4, at 45% of their peak. The paper used 64 TPUs to train and 16 to embed. Not run by
   us.
 Command:
