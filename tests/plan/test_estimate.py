@@ -44,11 +44,13 @@ def test_flops_of_a_step_are_those_of_the_products_of_the_real_step():
 def test_times_by_hand(paper):
     """v5e:8x8: 64 chips of 197 TFLOP/s, half of which is reached."""
 
-    def layer(length, asking):  # keys and values of all; queries, outputs and feed-forward of those that ask
-        return 4 * (length + asking) * 768**2 + 4 * asking * length * 768 + 4 * asking * 768 * 3072
+    def asked(asking):  # queries, outputs and feed-forward of those that ask
+        return 4 * asking * 768**2 + 4 * asking * 768 * 3072
 
     def bert(length, wanted):
-        return 11 * layer(length, length) + layer(length, wanted)
+        layer = asked(length) + 4 * length * 768**2 + 4 * length * length * 768  # keys and values of all
+        # For the few of the last layer none: their 12 heads multiply kernels, states and a bias.
+        return 11 * layer + asked(wanted) + 4 * wanted * 768 * (768 + 12 * length + 1)
 
     embedding, head = 2 * 768 * (768 + 128), 10 * 2 * 768 * (768 + 30_522)
     block = bert(288, 1) + embedding
