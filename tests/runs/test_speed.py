@@ -68,17 +68,20 @@ def paper(**changes):
 
 
 def test_a_step_of_the_paper():
-    """By hand: P of L tokens ask: a layer is 4 (L + P) H^2 + 4 P L H + 4 P H I; three times forward.
+    """By hand; three times forward.
 
-    All tokens ask in eleven layers, [CLS] or the ten masked ones in the last.
+    All L tokens ask in eleven layers: 8 L H^2 + 4 L^2 H + 4 L H I. In the last P of them, [CLS] or the ten masked
+    ones: 4 P H^2 + 4 P H I, and without keys and values of the others 4 P H (H + heads L + 1).
     """
 
-    def layer(length, asking):
-        projections = 4 * (length + asking) * 768**2
-        return projections + 4 * asking * length * 768 + 4 * asking * 768 * 3072
+    def asked(asking):
+        return 4 * asking * 768**2 + 4 * asking * 768 * 3072
+
+    def layer(length):
+        return asked(length) + 4 * length * 768**2 + 4 * length**2 * 768
 
     def bert(length, wanted):
-        return 11 * layer(length, length) + layer(length, wanted)
+        return 11 * layer(length) + asked(wanted) + 4 * wanted * 768 * (768 + 12 * length + 1)
 
     head, embedding = 10 * 2 * 768 * (768 + 30_522), 2 * 768 * (768 + 128)
     rows = 512 * 8
@@ -91,7 +94,7 @@ def test_a_step_of_the_paper():
     assert step_flops(config, "realm", models_of(config)) == 3 * rows * (bert(384, 10) + head)
     pointing = 384 * 4 * 768 * 256 + sum(384 - width for width in range(10)) * 2 * 256
     config = paper(weights="uniform", span_weight=0.5)
-    assert step_flops(config, "realm", models_of(config)) == 3 * rows * (bert(384, 384) + head + pointing)
+    assert step_flops(config, "realm", models_of(config)) == 3 * rows * (12 * layer(384) + head + pointing)
 
 
 def test_fine_tuning_counts_what_it_trains_of_the_retriever():
