@@ -70,8 +70,8 @@ def paper(**changes):
 def test_a_step_of_the_paper():
     """By hand; three times forward.
 
-    All L tokens ask in eleven layers: 8 L H^2 + 4 L^2 H + 4 L H I. In the last P of them, [CLS] or the ten masked
-    ones: 4 P H^2 + 4 P H I, and without keys and values of the others 4 P H (H + heads L + 1).
+    All L tokens ask in eleven layers: 8 L H^2 + 4 L^2 H + 4 L H I. In the last P do, [CLS] or what is masked:
+    4 P H^2 + 4 P H I, and without keys and values of the others 4 P H (H + heads L + 1).
     """
 
     def asked(asking):
