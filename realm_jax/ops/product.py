@@ -8,6 +8,7 @@ Letters: I in, O out.
 """
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
@@ -42,7 +43,12 @@ def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array
 
 
 def _contract(left: Array, right: Array, left_axes: tuple[int, ...], right_axes: tuple[int, ...]) -> Array:
-    return lax.dot_general(left, right, ((left_axes, right_axes), ((), ())))
+    # Sums are float32. That is what accelerators do anyway; a CPU that multiplies bfloat16 in hardware only
+    # does so if asked.
+    sums = lax.dot_general(
+        left, right, ((left_axes, right_axes), ((), ())), preferred_element_type=jnp.float32
+    )
+    return sums.astype(left.dtype)
 
 
 _product.defvjp(_forward, _backward)

@@ -5,13 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from realm_jax.config import Config, IndexConfig
+from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import RefreshError
 from realm_jax.index.embed import embed_blocks
@@ -149,29 +148,35 @@ def version_builder(
     root: Path,
     mesh: Mesh | None,
     storage: Storage,
+    build: Callable[..., IndexVersion] = build_version,
+    processes: int = 1,
 ) -> Callable[..., IndexVersion]:
-    """Bind `build_version` to what a config says; blocks are embedded on `mesh`."""
-    embed = block_embedder(models, block_length=config.shapes.block_length, mesh=mesh)
+    """Bind a build to what a config says; blocks are embedded on `mesh`, of this process's devices.
+
+    Args:
+      config: the resolved config.
+      models: the models.
+      corpus: the blocks.
+      root: folder of the versions.
+      mesh: the devices that embed; None is the default device.
+      storage: where and how an engine on the device keeps its rows.
+      build: `build_version`, or a function with its arguments.
+      processes: that divide a batch of blocks among them.
+    """
+    index = config.index
     return partial(
-        build_version,
-        embed=embed,
+        build,
+        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=mesh),
         corpus=corpus,
         root=root,
-        storage=storage,
         mesh=mesh,
-        **index_settings(config.index),
+        storage=storage,
+        engine=index.engine,
+        batch_size=index.embed_batch_size // processes,
+        recall_k=index.recall_k,
+        recall_floor=index.recall_floor,
+        recall_sample=index.recall_sample,
     )
-
-
-def index_settings(index: IndexConfig, *, processes: int = 1) -> dict[str, Any]:
-    """Return what a config says of building a version, the batch of embedding divided among processes."""
-    return {
-        "engine": index.engine,
-        "batch_size": index.embed_batch_size // processes,
-        "recall_k": index.recall_k,
-        "recall_floor": index.recall_floor,
-        "recall_sample": index.recall_sample,
-    }
 
 
 def publish_version(

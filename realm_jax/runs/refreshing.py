@@ -34,7 +34,7 @@ from realm_jax.runs.phase import check_same_run, read_record
 from realm_jax.runs.remote_refresh import RemoteBuild, remote_build
 from realm_jax.runs.rolling import Shard, oldest_shard
 from realm_jax.runs.setup import devices_of
-from realm_jax.runs.split_version import split_builder
+from realm_jax.runs.split_version import build_split_version
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.state import Metrics, TrainState
 from realm_jax.types import Params
@@ -170,10 +170,10 @@ def open_live_index(
     copy = copy_of if mesh is None else copy_to_all(mesh)
     block_params = {models.block_tower: params[models.block_tower]}
     meeting = next_meeting("index")
-    builder: Callable[..., Callable[..., IndexVersion]] = version_builder
     if jax.process_count() > 1:
-        builder = partial(split_builder, meeting=meeting)
-    build = builder(config, **parts, mesh=storage.mesh, storage=storage)
+        parts["build"] = partial(build_split_version, meeting=meeting)
+        parts["processes"] = jax.process_count()
+    build = version_builder(config, **parts, mesh=storage.mesh, storage=storage)
     record = read_record(workdir)
     if record is None:
         if is_first():
@@ -200,7 +200,7 @@ def open_live_index(
         build = remote = remote_build(config, workdir, corpus=corpus, root=root, mesh=mesh, meeting=meeting)
     elif every and refresh.worker == "submesh":
         spare = own_devices(devices_of(config, phase_name)[1])
-        build = builder(config, **parts, mesh=row_mesh(spare), storage=storage)
+        build = version_builder(config, **parts, mesh=row_mesh(spare), storage=storage)
     refresher = Refresher(
         RollingBuild(build, live.current, shards=refresh.rolling) if refresh.rolling > 1 else build,
         WORKERS[refresh.worker](),

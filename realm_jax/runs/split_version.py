@@ -5,14 +5,12 @@ stage needs another process's devices: a refresh exchanges nothing that training
 """
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
 from realm_jax.hosts.layout import own_copy
 from realm_jax.hosts.meeting import Meeting, is_first
@@ -24,8 +22,7 @@ from realm_jax.index.protocol import Index, Storage
 from realm_jax.index.split import PROCESSES, ShareOfBlocks, SplitIndex, found_here, merged_recall, shares_of
 from realm_jax.index.store import map_embeddings
 from realm_jax.mesh import split_over_all
-from realm_jax.models.build import Models
-from realm_jax.runs.live_index import EmbedBlocks, IndexVersion, block_embedder, index_settings
+from realm_jax.runs.live_index import EmbedBlocks, IndexVersion
 from realm_jax.runs.rolling import Shard
 from realm_jax.types import Params
 
@@ -117,26 +114,3 @@ def build_split_version(
     meeting.each(lambda: publish_parts(root, shares, manifest) if is_first() else None)
     embeddings = map_embeddings(root, manifest)
     return IndexVersion(version, SplitIndex(own, share, len(corpus)), embeddings, tuple(manifest.shards))
-
-
-def split_builder(
-    config: Config,
-    *,
-    models: Models,
-    corpus: Corpus,
-    root: Path,
-    mesh: Mesh | None,
-    storage: Storage,
-    meeting: Meeting,
-) -> Callable[..., IndexVersion]:
-    """Bind `build_split_version` to what a config says; `mesh` is of this process, and embeds its blocks."""
-    return partial(
-        build_split_version,
-        embed=block_embedder(models, block_length=config.shapes.block_length, mesh=mesh),
-        corpus=corpus,
-        root=root,
-        mesh=mesh,
-        storage=storage,
-        meeting=meeting,
-        **index_settings(config.index, processes=jax.process_count()),
-    )
