@@ -6,4 +6,5 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/experiments/environment.sh"
 enter_environment requirements-dev.txt
 cd "$root"
-exec python -m pytest "$@"
+# Two files at a time: each side takes up to 4 GB. A debugger wants one: bash tests/run.sh --numprocesses 0 --pdb
+exec python -m pytest --numprocesses 2 --dist loadfile "$@"

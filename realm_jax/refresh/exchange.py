@@ -1,7 +1,8 @@
 """A folder through which trainer and worker process talk, on a disk or in an object store.
 
     request.json               what the trainer asks for; taken back by deleting it
-    snapshot-ID/               the parameters of that request, complete before the request is there
+    snapshot-ID/               the parameters of that request, complete before the request is there; and what
+                               the processes of a worker have embedded, each its share
     answer.json                what became of it
     versions/vSTEP/            index versions that one side has put there for the other
     worker.json                rewritten while the worker lives
@@ -137,6 +138,16 @@ class Exchange:
         tensors = safetensors.numpy.load((self._snapshot(request) / PARAMS).read_bytes())
         return flax.traverse_util.unflatten_dict(tensors, sep="/")
 
+    def put_rows(self, request: Request, process: int, rows: np.ndarray) -> None:
+        """Put what a process of the worker has embedded where its first one finds it, float32 `[n, D]`."""
+        with self._rows(request, process).open("wb") as file:
+            np.save(file, rows)
+
+    def rows(self, request: Request, process: int) -> np.ndarray:
+        """Return what a process of the worker has embedded."""
+        with self._rows(request, process).open("rb") as file:
+            return np.load(file, allow_pickle=False)
+
     def embeddings(self, version: int) -> np.ndarray:
         """Return the embeddings of a version that lies here, float32 `[N, D]`."""
         with (self._version(version) / EMBEDDINGS).open("rb") as file:
@@ -163,6 +174,9 @@ class Exchange:
 
     def _snapshot(self, request: Request) -> epath.Path:
         return self.folder / f"snapshot-{request.name}"
+
+    def _rows(self, request: Request, process: int) -> epath.Path:
+        return self._snapshot(request) / f"rows-{process}.npy"
 
     def _version(self, version: int) -> epath.Path:
         return self._versions() / version_folder(Path(), version).name

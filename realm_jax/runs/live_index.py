@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -116,7 +117,7 @@ def build_version(
         should_stop=should_stop,
         progress=progress,
     )
-    seconds = clock() - start
+    rates = embedding_rates(corpus, block_ids, seconds=clock() - start)
     if should_stop():
         raise RefreshError(
             "a refresh runs to its end",
@@ -135,9 +136,13 @@ def build_version(
         storage=storage,
         shards=() if shard is None else shard.versions_with(version),
     )
-    counts = {"blocks": len(block_ids), "tokens": int(corpus.token_counts()[block_ids].sum())}
-    rates = {f"embedded_{name}_per_second": count / seconds for name, count in counts.items() if seconds > 0}
     return replace(built, rates=rates)
+
+
+def embedding_rates(corpus: Corpus, block_ids: np.ndarray, *, seconds: float) -> dict[str, float]:
+    """Return how many blocks and tokens a second were embedded, to be logged."""
+    counts = {"blocks": len(block_ids), "tokens": int(corpus.token_counts()[block_ids].sum())}
+    return {f"embedded_{name}_per_second": count / seconds for name, count in counts.items() if seconds > 0}
 
 
 def version_builder(
@@ -148,9 +153,9 @@ def version_builder(
     root: Path,
     mesh: Mesh | None,
     storage: Storage,
-    build: Callable[..., IndexVersion] = build_version,
+    build: Callable[..., Any] = build_version,
     processes: int = 1,
-) -> Callable[..., IndexVersion]:
+) -> Callable[..., Any]:
     """Bind a build to what a config says; blocks are embedded on `mesh`, of this process's devices.
 
     Args:
@@ -162,6 +167,9 @@ def version_builder(
       storage: where and how an engine on the device keeps its rows.
       build: `build_version`, or a function with its arguments.
       processes: that divide a batch of blocks among them.
+
+    Returns:
+      `build` with what is left to give: parameters, version, when to stop; shard and progress.
     """
     index = config.index
     return partial(

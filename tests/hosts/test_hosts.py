@@ -173,6 +173,29 @@ def test_four_processes_go_on_where_two_stopped(configs, alone, two):
     assert manifest["settings"]["processes"] == 4
 
 
+def test_a_refresh_worker_of_two_processes_makes_the_same_versions(configs, alone, tmp_path):
+    """Half of the blocks at a time, each process a quarter; asked to stop through the second, both do."""
+    exchange, run = tmp_path / "exchange", tmp_path / "run"
+    exchange.mkdir()
+    worker = start(
+        ["-m", "realm_jax", "refresh", "--exchange", str(exchange)], tmp_path / "logs", processes=2
+    )
+    wait_for(exchange / "worker.json", worker)
+    refresh = dataclasses.replace(configs["process"].refresh, exchange=str(exchange))
+    with quick_compilation():
+        run_realm(dataclasses.replace(configs["process"], refresh=refresh), run, stop_at=STOPS["rolling"])
+    worker[1].send_signal(signal.SIGTERM)
+    assert finish(worker) == [0, 0]
+    assert_same(run, alone / "rolling", "rolling", stop=STOPS["rolling"])
+    found, expected = (
+        np.load(r / "index" / "v00000004" / "embeddings.npy") for r in (run, alone / "rolling")
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert logged(run, "embedded_blocks_per_second").keys() == {3, 4, 5}
+    assert f"{exchange}: 2 versions built" in printed(tmp_path / "logs", 0)
+    assert "versions built" not in printed(tmp_path / "logs", 1)
+
+
 def test_when_one_process_is_lost_the_others_end_and_say_so(configs, tmp_path):
     """Killed in the middle of its training, which would take hours."""
     experiment = tmp_path / "experiment.py"

@@ -47,6 +47,22 @@ def test_a_request_arrives_as_it_was_asked_and_is_answered_once(sides):
     assert worker.request() is None
 
 
+def test_what_processes_of_a_worker_have_embedded_goes_with_the_request(sides):
+    trainer, worker = sides
+    trainer.ask(PARAMS, {"version": 7})
+    request, rows = (
+        worker.request(),
+        [np.arange(6, dtype=np.float32).reshape(3, 2), np.zeros((0, 0), np.float32)],
+    )
+    for process, own in enumerate(rows):
+        worker.put_rows(request, process, own)
+    for process, own in enumerate(rows):
+        np.testing.assert_array_equal(worker.rows(request, process), own)
+    trainer.clear()
+    with pytest.raises(FileNotFoundError):
+        worker.rows(request, 0)
+
+
 def test_a_request_that_was_taken_back_or_replaced_is_not_wanted(sides):
     trainer, worker = sides
     trainer.ask(PARAMS, {"version": 7})
