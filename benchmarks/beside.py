@@ -92,6 +92,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--asked", type=int, default=64, help="questions")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    dtypes = ("float32", "bfloat16")
+    parser.add_argument(
+        "--dtype", choices=dtypes, default="float32", help="of our side; the port's is float32"
+    )
     for name, value in asdict(Size()).items():
         parser.add_argument(f"--size.{name}", type=type(value), default=value)
     args = parser.parse_args(arguments)
@@ -100,7 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
         with ExitStack() as sides:
             start = partial(Side, threads=args.threads, environment=STEADY_MEMORY)
             ours = sides.enter_context(start("benchmarks.ours", python=sys.executable))
-            said = ours.prepare(task, **mine)
+            said = ours.prepare(task, **mine, dtype=args.dtype)
             runs: dict[str, Callable[[], Took]] = {"ours": partial(ours.run, task)}
             if args.peer:
                 port = sides.enter_context(start("benchmarks.port", python=args.peer))

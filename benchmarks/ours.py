@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.sizes import CLS, READ, SEP, Size, StepTokens, block_embeddings, some_blocks, step_tokens
@@ -31,10 +32,11 @@ from realm_jax.train.steps import realm_loss
 from realm_jax.types import NO_BLOCK, Blocks, Candidates, MaskedBatch, Rows
 
 Made = tuple[Callable[[], None], dict[str, Any]]
+Dtype = Literal["float32", "bfloat16"]  # of the computation
 
 
-def models_of(size: Size) -> Models:
-    """Build models of a size, with the port's activation and epsilons."""
+def models_of(size: Size, dtype: Dtype) -> Models:
+    """Build models of a size and compute dtype, with the port's activation and epsilons."""
     bert = Bert(
         vocab_size=size.vocabulary,
         hidden_size=size.hidden,
@@ -42,6 +44,7 @@ def models_of(size: Size) -> Models:
         num_heads=size.heads,
         intermediate_size=size.intermediate,
         dropout=size.dropout,
+        dtype=jnp.dtype(dtype),
     )
     return build_models(
         bert=bert,
@@ -79,10 +82,10 @@ def candidates_of(tokens: StepTokens) -> Candidates:
     return Candidates(block_ids=number, blocks=blocks, is_null=number < 0, is_valid=number >= NO_BLOCK)
 
 
-def pretraining(size: dict[str, Any]) -> Made:
+def pretraining(size: dict[str, Any], *, dtype: Dtype) -> Made:
     """One step, as the loop makes it: loss, gradients, clipping, AdamW, metrics."""
     of, tokens = Size(**size), step_tokens(Size(**size))
-    models = models_of(of)
+    models = models_of(of, dtype)
     loss = partial(
         realm_loss,
         models=models,
@@ -109,10 +112,10 @@ def pretraining(size: dict[str, Any]) -> Made:
     return step, {"first_loss": first, "parameters": sum(leaf.size for leaf in jax.tree.leaves(trained))}
 
 
-def embedding(size: dict[str, Any]) -> Made:
+def embedding(size: dict[str, Any], *, dtype: Dtype) -> Made:
     """Embed a batch of blocks, all as long as they may be."""
     of, tokens = Size(**size), step_tokens(Size(**size))
-    models = models_of(of)
+    models = models_of(of, dtype)
     params = jax.jit(models.init)(jax.random.key(0))
     embed = block_embedder(models, block_length=of.block_length)
     blocks = jax.tree.map(lambda leaf: leaf[:, 1:].reshape(-1, *leaf.shape[2:]), candidates_of(tokens).blocks)
@@ -140,11 +143,11 @@ class Part:
         return self._corpus.gather(np.where(block_ids < 0, NO_BLOCK, self._block_ids[block_ids]))
 
 
-def corpus_embedding(size: dict[str, Any], *, corpus: str, blocks: int, batch: int) -> Made:
+def corpus_embedding(size: dict[str, Any], *, dtype: Dtype, corpus: str, blocks: int, batch: int) -> Made:
     """Embed real blocks, as a refresh does."""
     opened = Corpus.open(corpus)
     of = replace(Size(**size), vocabulary=opened.tokenizer.vocab_size)
-    models = models_of(of)
+    models = models_of(of, dtype)
     params = jax.jit(models.init)(jax.random.key(0))
     longest = opened.body_width + opened.title_width
     embed = partial(block_embedder(models, block_length=longest), params)
@@ -157,7 +160,7 @@ def corpus_embedding(size: dict[str, Any], *, corpus: str, blocks: int, batch: i
     return run, {"blocks": len(part)}
 
 
-def answering(size: dict[str, Any], *, corpus: str, questions: list[str], batch: int) -> Made:
+def answering(size: dict[str, Any], *, dtype: Dtype, corpus: str, questions: list[str], batch: int) -> Made:
     """Answer questions in batches: tokens, search, reading, the words of the answer and of its blocks."""
     of, opened = Size(**size), Corpus.open(corpus)
     bert = BertConfig(
@@ -168,7 +171,7 @@ def answering(size: dict[str, Any], *, corpus: str, questions: list[str], batch:
     )
     vocab_size = opened.tokenizer.vocab_size
     config = Config(
-        model=ModelConfig(bert=bert, vocab_size=vocab_size, embedding_size=of.embedding),
+        model=ModelConfig(bert=bert, vocab_size=vocab_size, embedding_size=of.embedding, dtype=dtype),
         shapes=ShapeConfig(query_length=40, joint_length=40 + opened.body_width),
         qa=QaConfig(candidates=READ),
         index=IndexConfig(engine="exact"),

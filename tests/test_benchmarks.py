@@ -52,7 +52,7 @@ def test_every_part_can_be_imported_without_the_peers(name):
 
 def test_a_step_of_ours_runs_again_and_again():
     with quick_compilation():
-        step, said = ours.pretraining(asdict(TINY))
+        step, said = ours.pretraining(asdict(TINY), dtype="float32")
         step()
     # Untrained, every word is about as likely as any other.
     assert said["first_loss"] == pytest.approx(np.log(TINY.vocabulary), abs=0.5)
@@ -73,12 +73,14 @@ def test_blocks_are_embedded_and_questions_answered(tiny_runs):
     size, corpus = asdict(TINY), str(tiny_runs.corpus)
     with quick_compilation():
         for run, said in (
-            ours.embedding(size),
-            ours.corpus_embedding(size, corpus=corpus, blocks=5, batch=4),
+            ours.embedding(size, dtype="float32"),
+            ours.corpus_embedding(size, dtype="bfloat16", corpus=corpus, blocks=5, batch=4),
         ):
             run()
             assert said["blocks"] in (TINY.batch * (TINY.candidates - 1), 5)
-        answer, said = ours.answering(size, corpus=corpus, questions=["Where?", "When?", "Who?"], batch=2)
+        answer, said = ours.answering(
+            size, dtype="bfloat16", corpus=corpus, questions=["Where?", "When?", "Who?"], batch=2
+        )
         answer()
     assert said == {"questions": 3}
 
