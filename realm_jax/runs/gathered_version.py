@@ -15,9 +15,8 @@ from jax.sharding import Mesh
 from realm_jax.data.corpus import Corpus
 from realm_jax.hosts.meeting import Meeting, is_first
 from realm_jax.index.embed import embed_blocks
-from realm_jax.index.protocol import Storage
 from realm_jax.mesh import split_over_all, whole
-from realm_jax.runs.live_index import EmbedBlocks, IndexVersion, embedding_rates, publish_version
+from realm_jax.runs.live_index import EmbedBlocks, IndexVersion, Recipe, embedding_rates, publish_version
 from realm_jax.runs.rolling import Shard
 from realm_jax.types import Params
 
@@ -30,12 +29,8 @@ def build_gathered_version(
     embed: EmbedBlocks,
     corpus: Corpus,
     root: Path,
-    engine: str,
     batch_size: int,
-    recall_k: int,
-    recall_floor: float,
-    recall_sample: int,
-    storage: Storage,
+    recipe: Recipe,
     mesh: Mesh,
     meeting: Meeting,
     put_rows: Callable[[int, np.ndarray], None],
@@ -89,16 +84,5 @@ def build_gathered_version(
         return None
     parts = [rows_of(process) for process in range(processes)]
     rows = np.concatenate([part for part in parts if len(part)])  # without blocks a part has no dimension
-    built = publish_version(
-        rows if shard is None else shard.renewed(rows),
-        version,
-        corpus=corpus,
-        root=root,
-        engine=engine,
-        recall_k=recall_k,
-        recall_floor=recall_floor,
-        recall_sample=recall_sample,
-        storage=storage,
-        shards=() if shard is None else shard.versions_with(version),
-    )
+    built = publish_version(rows, version, corpus=corpus, root=root, recipe=recipe, shard=shard)
     return replace(built, rates=rates)

@@ -18,7 +18,7 @@ from realm_jax.models.layout import architecture as public_class
 from realm_jax.models.pretrained import VOCABULARY, Pretrained
 from realm_jax.models.sidecar import LAYOUT, load_sidecar, save_sidecar
 from realm_jax.models.warm_start import warm_start
-from realm_jax.runs.live_index import INDEX_FOLDER, publish_version
+from realm_jax.runs.live_index import INDEX_FOLDER, publish_version, recipe_of
 from realm_jax.runs.setup import READERS, check_run_vocabulary, models_of, resolve, save_config
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.state import create_state
@@ -105,10 +105,7 @@ def publish_embeddings(embeddings: np.ndarray, corpus: Corpus, workdir: Path, se
         0,
         corpus=corpus,
         root=workdir / INDEX_FOLDER,
-        engine=settings.engine,
-        recall_k=settings.recall_k,
-        recall_floor=settings.recall_floor,
-        recall_sample=settings.recall_sample,
+        recipe=recipe_of(settings),
     )
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from realm_jax.config import Config
+from realm_jax.config import Config, IndexConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import RefreshError
 from realm_jax.index.embed import embed_blocks
@@ -40,6 +40,27 @@ class IndexVersion:
     embeddings: np.ndarray  # float32 [N, D]
     shards: tuple[int, ...] = ()  # versions of equal parts where it is a mixture
     rates: Mapping[str, float] = field(default_factory=dict)  # how fast it was embedded, to be logged
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an index is made of embeddings, and what it must find to be published."""
+
+    engine: str  # a key of ENGINES
+    recall_k: int  # k of the measurement
+    recall_floor: float  # recall@k below which the index is refused
+    recall_sample: int  # blocks whose embeddings are the queries of the measurement
+    storage: Storage = HERE  # where and how an engine on the device keeps its rows
+
+    def sample(self, count: int) -> np.ndarray:
+        """Draw the blocks of the measurement from so many, the same ones every time: int64, ascending."""
+        rng = np.random.default_rng(0)
+        return np.sort(rng.choice(count, min(self.recall_sample, count), replace=False))
+
+
+def recipe_of(index: IndexConfig, storage: Storage = HERE) -> Recipe:
+    """Return the recipe that a config asks for."""
+    return Recipe(index.engine, index.recall_k, index.recall_floor, index.recall_sample, storage)
 
 
 def block_embedder(models: Models, *, block_length: int, mesh: Mesh | None = None) -> EmbedBlocks:
@@ -71,12 +92,8 @@ def build_version(
     embed: EmbedBlocks,
     corpus: Corpus,
     root: Path,
-    engine: str,
     batch_size: int,
-    recall_k: int,
-    recall_floor: float,
-    recall_sample: int,
-    storage: Storage = HERE,
+    recipe: Recipe,
     mesh: Mesh | None = None,
     shard: Shard | None = None,
     progress: Callable[[int], None] = lambda done: None,
@@ -91,12 +108,8 @@ def build_version(
       embed: from `block_embedder`.
       corpus: the blocks.
       root: folder of the versions.
-      engine: a key of `ENGINES`.
       batch_size: blocks a call of the embedder; a multiple of the devices of the mesh.
-      recall_k: k of the measurement.
-      recall_floor: recall@k below which the index is refused.
-      recall_sample: blocks whose embeddings are the queries of the measurement.
-      storage: where and how an engine on the device keeps its rows.
+      recipe: of the index.
       mesh: that of `embed`.
       shard: what is embedded anew; None: all blocks.
       progress: told how many blocks are embedded.
@@ -124,18 +137,7 @@ def build_version(
             got="a request to stop",
             remedy="It starts again when the run is resumed.",
         )
-    built = publish_version(
-        rows if shard is None else shard.renewed(rows),
-        version,
-        corpus=corpus,
-        root=root,
-        engine=engine,
-        recall_k=recall_k,
-        recall_floor=recall_floor,
-        recall_sample=recall_sample,
-        storage=storage,
-        shards=() if shard is None else shard.versions_with(version),
-    )
+    built = publish_version(rows, version, corpus=corpus, root=root, recipe=recipe, shard=shard)
     return replace(built, rates=rates)
 
 
@@ -171,57 +173,54 @@ def version_builder(
     Returns:
       `build` with what is left to give: parameters, version, when to stop; shard and progress.
     """
-    index = config.index
     return partial(
         build,
         embed=block_embedder(models, block_length=config.shapes.block_length, mesh=mesh),
         corpus=corpus,
         root=root,
         mesh=mesh,
-        storage=storage,
-        engine=index.engine,
-        batch_size=index.embed_batch_size // processes,
-        recall_k=index.recall_k,
-        recall_floor=index.recall_floor,
-        recall_sample=index.recall_sample,
+        batch_size=config.index.embed_batch_size // processes,
+        recipe=recipe_of(config.index, storage),
     )
 
 
 def publish_version(
-    embeddings: np.ndarray,
+    rows: np.ndarray,
     version: int,
     *,
     corpus: Corpus,
     root: Path,
-    engine: str,
-    recall_k: int,
-    recall_floor: float,
-    recall_sample: int,
-    storage: Storage = HERE,
-    shards: tuple[int, ...] = (),
+    recipe: Recipe,
+    shard: Shard | None = None,
 ) -> IndexVersion:
-    """Build the engine over block embeddings float32 `[N, D]`, measure its recall, publish.
+    """Build the engine over block embeddings, measure its recall, publish.
 
-    The arguments are those of `build_version`; `shards` are the versions of equal parts.
+    Args:
+      rows: float32 `[N, D]`; of a shard those of its blocks.
+      version: training step of the parameters that embedded them.
+      corpus: the blocks.
+      root: folder of the versions.
+      recipe: of the index.
+      shard: what was embedded anew; None: all blocks.
 
     Raises:
       RecallError: the engine finds too little.
     """
-    index = ENGINES[engine].build(embeddings, storage)
-    sample = np.random.default_rng(0).choice(
-        len(embeddings), min(recall_sample, len(embeddings)), replace=False
-    )
-    recall = measure_recall(index, embeddings, embeddings[np.sort(sample)], k=recall_k)
-    check_recall(recall, k=recall_k, floor=recall_floor, engine=engine)
+    embeddings = rows if shard is None else shard.renewed(rows)
+    shards = () if shard is None else shard.versions_with(version)
+    index = ENGINES[recipe.engine].build(embeddings, recipe.storage)
+    sample = recipe.sample(len(embeddings))
+    recall = measure_recall(index, embeddings, embeddings[sample], k=recipe.recall_k)
+    check_recall(recall, k=recipe.recall_k, floor=recipe.recall_floor, engine=recipe.engine)
     manifest = IndexManifest(
         version=version,
         corpus_hash=corpus.content_hash,
         count=embeddings.shape[0],
         dimension=embeddings.shape[1],
-        engine=engine,
-        settings=ENGINES[engine].settings(index, storage),
+        engine=recipe.engine,
+        settings=ENGINES[recipe.engine].settings(index, recipe.storage),
         recall=recall,
-        recall_k=recall_k,
+        recall_k=recipe.recall_k,
         recall_sample=len(sample),
         shards=list(shards),
     )

@@ -18,11 +18,11 @@ from realm_jax.index.embed import embed_blocks
 from realm_jax.index.engines import ENGINES
 from realm_jax.index.manifest import IndexManifest, check_recall
 from realm_jax.index.parts import prepare_parts, publish_parts, read_rows, write_part
-from realm_jax.index.protocol import Index, Storage
+from realm_jax.index.protocol import Index
 from realm_jax.index.split import PROCESSES, ShareOfBlocks, SplitIndex, found_here, merged_recall, shares_of
 from realm_jax.index.store import map_embeddings
 from realm_jax.mesh import split_over_all
-from realm_jax.runs.live_index import EmbedBlocks, IndexVersion
+from realm_jax.runs.live_index import EmbedBlocks, IndexVersion, Recipe
 from realm_jax.runs.rolling import Shard
 from realm_jax.types import Params
 
@@ -35,12 +35,8 @@ def build_split_version(
     embed: EmbedBlocks,
     corpus: Corpus,
     root: Path,
-    engine: str,
     batch_size: int,
-    recall_k: int,
-    recall_floor: float,
-    recall_sample: int,
-    storage: Storage,
+    recipe: Recipe,
     mesh: Mesh | None,
     meeting: Meeting,
     shard: Shard | None = None,
@@ -54,7 +50,7 @@ def build_split_version(
       params: the block tower's parameters, whole on every device that trains.
       root: folder of the versions, which all processes see.
       batch_size: blocks a call of this process's embedder.
-      storage: on those devices of this process that search.
+      recipe: of the index, stored on those devices of this process that search.
       mesh: that of `embed`, of this process's devices.
       meeting: of the processes.
       progress: told how many blocks of its share this process has embedded.
@@ -90,24 +86,25 @@ def build_split_version(
         if shard is not None:
             rows = shard.renewed(rows, first=share.first, stop=share.stop)
         write_part(root, version, jax.process_index(), rows)
-        own = ENGINES[engine].build(rows, storage)
+        own = ENGINES[recipe.engine].build(rows, recipe.storage)
 
     meeting.each(build)
-    sample = np.random.default_rng(0).choice(len(corpus), min(recall_sample, len(corpus)), replace=False)
-    queries = read_rows(root, version, shares, np.sort(sample))
-    k = min(recall_k, len(corpus))
+    sample = recipe.sample(len(corpus))
+    queries = read_rows(root, version, shares, sample)
+    k = min(recipe.recall_k, len(corpus))
     recall = merged_recall(meeting.each(lambda: found_here(own, share, rows, queries, k)), k)
-    check_recall(recall, k=recall_k, floor=recall_floor, engine=engine)
-    settings = ENGINES[engine].settings(own, storage) if own is not None else {}  # the first has blocks
+    check_recall(recall, k=recipe.recall_k, floor=recipe.recall_floor, engine=recipe.engine)
+    # The first has blocks.
+    settings = ENGINES[recipe.engine].settings(own, recipe.storage) if own is not None else {}
     manifest = IndexManifest(
         version=version,
         corpus_hash=corpus.content_hash,
         count=len(corpus),
         dimension=queries.shape[1],
-        engine=engine,
+        engine=recipe.engine,
         settings={**settings, PROCESSES: len(shares)},
         recall=recall,
-        recall_k=recall_k,
+        recall_k=recipe.recall_k,
         recall_sample=len(sample),
         shards=[] if shard is None else list(shard.versions_with(version)),
     )

@@ -6,7 +6,7 @@ import pytest
 from realm_jax.errors import IndexFault, RecallError, RefreshError
 from realm_jax.index.engines import ENGINES, Engine
 from realm_jax.index.store import versions
-from realm_jax.runs.live_index import IndexVersion, LiveIndex, build_version, load_version
+from realm_jax.runs.live_index import IndexVersion, LiveIndex, Recipe, build_version, load_version
 from realm_jax.types import Search
 from tests.index.fake import FakeCorpus
 
@@ -24,7 +24,7 @@ def embed(params, blocks, length):
 
 
 def build(root, *, step=40, stretch=2.0, stop=lambda: False, **changes):
-    settings = {"engine": "exact", "batch_size": 4, "recall_k": 3, "recall_floor": 0.9, "recall_sample": 5}
+    recipe = Recipe(**{"engine": "exact", "recall_k": 3, "recall_floor": 0.9, "recall_sample": 5, **changes})
     return build_version(
         {"block_tower": np.float32(stretch)},
         step,
@@ -32,7 +32,8 @@ def build(root, *, step=40, stretch=2.0, stop=lambda: False, **changes):
         embed=embed,
         corpus=Corpus(LENGTHS),
         root=root,
-        **{**settings, **changes},
+        batch_size=4,
+        recipe=recipe,
     )
 
 

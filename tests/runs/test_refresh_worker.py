@@ -21,7 +21,7 @@ from realm_jax.hosts.meeting import Meeting
 from realm_jax.index.store import versions
 from realm_jax.refresh.exchange import Exchange
 from realm_jax.refresh.remote import RemoteError
-from realm_jax.runs.live_index import publish_version
+from realm_jax.runs.live_index import Recipe, publish_version
 from realm_jax.runs.realm import run_realm
 from realm_jax.runs.refresh_worker import serve_refreshes
 from realm_jax.runs.remote_refresh import RemoteBuild
@@ -116,8 +116,8 @@ def never():
 def made_up(params, version, should_stop, *, corpus, root, **_):
     """Embed block i as (i, the parameter)."""
     rows = np.stack([np.arange(len(corpus)), np.full(len(corpus), params["embedder"]["w"])], axis=1)
-    settings = {"engine": "exact", "recall_k": 3, "recall_floor": 0.9, "recall_sample": 4}
-    return publish_version(rows.astype(np.float32), version, corpus=corpus, root=root, **settings)
+    recipe = Recipe("exact", recall_k=3, recall_floor=0.9, recall_sample=4)
+    return publish_version(rows.astype(np.float32), version, corpus=corpus, root=root, recipe=recipe)
 
 
 @pytest.fixture
