@@ -40,14 +40,16 @@ for phase in untrained ict realm; do
 done
 evaluate ict bm25 --retriever bm25
 
-# Readers: on BM25's blocks, on those of ICT, of REALM, of MiniLM; three blocks are read a question.
+# Readers: on BM25's blocks, on those of ICT, of REALM, of MiniLM; three blocks are read a question. The best one is
+# trained longer, on pairs of BM25's blocks.
 finetune qa_bm25 wiki_bm25_reader --encoder-from runs/minilm
 finetune qa_ict wiki_ict_reader --start-from "$run/ict" --encoder-from runs/minilm
 finetune qa_realm wiki_minilm --start-from "$run/realm"
 finetune qa_minilm wiki_minilm_reader --start-from runs/minilm --stop-after 0
 evaluate qa_minilm as_it_is --reader False
 finetune qa_minilm wiki_minilm_reader --start-from runs/minilm
-for reader in bm25 ict realm minilm; do
+finetune qa_best wiki_best_reader --encoder-from runs/minilm
+for reader in bm25 ict realm minilm best; do
   evaluate "qa_$reader" model --candidates 3
 done
 evaluate qa_realm null --retriever null

@@ -32,10 +32,14 @@ Attend = Callable[[Array, Array, Affine, Affine], tuple[Array, Mix]]
 def with_keys(query: Array, hidden: Array, keys: Affine, values: Affine) -> tuple[Array, Mix]:
     """Score and mix through a key and a value of every token; an `Attend`."""
     key, value = (_apply(hidden, affine) for affine in (keys, values))
-    # Heads come before tokens: left to itself, XLA's CPU compiler takes up to three times as long.
-    query, key, value = (jnp.swapaxes(states, -3, -2) for states in (query, key, value))
-    scores = jnp.einsum("...qd,...kd->...qk", query, key, preferred_element_type=jnp.float32)
-    return scores, lambda weights: jnp.swapaxes(jnp.einsum("...qk,...kd->...qd", weights, value), -3, -2)
+    scores = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=jnp.float32)
+
+    def mix(weights: Array) -> Array:
+        # Asked for tokens before heads, einsum multiplies the other way round, which XLA's CPU compiler does
+        # so badly that all of attention takes up to three times as long.
+        return jnp.swapaxes(jnp.einsum("...hqk,...khd->...hqd", weights, value), -3, -2)
+
+    return scores, mix
 
 
 def without_keys(query: Array, hidden: Array, keys: Affine, values: Affine) -> tuple[Array, Mix]:
