@@ -1,7 +1,7 @@
 """BM25 as retriever, a reader that starts from MiniLM and compares two blocks: the best answers found so far.
 
 Source: as wiki_bm25_reader.py, with ORQA's loss over the spans of both blocks, nearly three times the steps,
-  and in bfloat16, which processors with matrix units for it (AMX) compute twice as fast.
+  and in bfloat16, which processors with matrix units for it (AMX) compute 1.6 times as fast.
 Expected: docs/RESULTS.md.
 Cost: docs/RESULTS.md.
 Command: realm_jax finetune --workdir runs/wiki_minilm-0/qa_best \

@@ -3,7 +3,7 @@
 Source: the phases of REALM on real text; MiniLM-L6 as warm start of encoder and reader. The retriever is not
   MiniLM, which was trained on these very question sets.
 Expected: docs/RESULTS.md, beside BM25 and MiniLM's own retrieval.
-Cost: docs/RESULTS.md; the script's rows together take about three hours on two CPU cores.
+Cost: docs/RESULTS.md; the script's rows together take about four hours on two CPU cores.
 Command: bash experiments/wiki_minilm.sh FOLDER MINILM
 """
 

@@ -2,7 +2,7 @@
 # Retrieval and answers on real Wikipedia passages, with MiniLM as start of encoder and reader: a row a retriever.
 #   bash experiments/wiki_minilm.sh FOLDER MINILM [SEED]
 # FOLDER holds corpus.jsonl.gz, qa_train.jsonl and qa_dev.jsonl; MINILM is all-MiniLM-L6-v2, as a folder or a name on
-# the hub. Results go to runs/wiki_minilm-SEED/*/evaluation-*. About three hours on two CPU cores.
+# the hub. Results go to runs/wiki_minilm-SEED/*/evaluation-*. About four hours on two CPU cores.
 set -euo pipefail
 source=$(cd "${1:?give the folder that holds corpus.jsonl.gz and the questions}" && pwd)
 minilm=${2:?give the folder of all-MiniLM-L6-v2, or its name on the hub}
