@@ -40,7 +40,6 @@ def refresh(arguments: Sequence[str], *, prog: str) -> None:
         examples="""
         realm_jax refresh --exchange /mnt/shared/realm_exchange
         realm_jax refresh --exchange gs://bucket/realm/exchange --corpus corpora/wiki
-        realm_jax refresh --exchange /mnt/exchange --coordinator h0:8476 --processes 2 --process-id 1
         """,
     )
     # An accelerator's own coordinator is that of the trainer, which has started this process.
