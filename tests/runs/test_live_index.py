@@ -23,7 +23,7 @@ def embed(params, blocks, length):
     return params["block_tower"] * np.stack([np.cos(number), np.sin(number)], axis=1)
 
 
-def build(root, *, step=40, stretch=2.0, stop=lambda: False, **changes):
+def build(root, *, step=40, stretch=2.0, stop=lambda: False, shard=None, **changes):
     recipe = Recipe(**{"engine": "exact", "recall_k": 3, "recall_floor": 0.9, "recall_sample": 5, **changes})
     return build_version(
         {"block_tower": np.float32(stretch)},
@@ -34,6 +34,7 @@ def build(root, *, step=40, stretch=2.0, stop=lambda: False, **changes):
         root=root,
         batch_size=4,
         recipe=recipe,
+        shard=shard,
     )
 
 

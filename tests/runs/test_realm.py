@@ -6,7 +6,7 @@ import traceback
 
 import pytest
 
-import realm_jax.runs.live_index as module
+import realm_jax.runs.refreshing as module
 from realm_jax.errors import RefreshError
 from realm_jax.index.store import versions
 from realm_jax.refresh.workers import WORKERS, InlineWorker, ThreadWorker
@@ -64,14 +64,19 @@ def test_a_failing_refresh_ends_the_run_with_its_own_traceback(
 ):
     tries = []
 
-    def build(params, version, should_stop, **settings):
-        if version:
-            tries.append(version)
-            raise OSError("the disk of the index is full")
-        return real(params, version, should_stop, **settings)
+    def builder(*arguments, **settings):
+        built = real(*arguments, **settings)
 
-    real = module.build_version
-    monkeypatch.setattr(module, "build_version", build)
+        def build(params, version, should_stop, **more):
+            if version:
+                tries.append(version)
+                raise OSError("the disk of the index is full")
+            return built(params, version, should_stop, **more)
+
+        return build
+
+    real = module.version_builder
+    monkeypatch.setattr(module, "version_builder", builder)
     config = make_config(every=2, worker=worker, adoption=adoption, lag=1, retries=1)
     with pytest.raises(RefreshError, match="OSError: the disk of the index is full") as failed:
         run_realm(config, tmp_path / "run")
@@ -80,7 +85,7 @@ def test_a_failing_refresh_ends_the_run_with_its_own_traceback(
     assert versions(tmp_path / "run" / "index") == [0]  # the index in use is untouched
     assert not any(thread.name == "refresher" for thread in threading.enumerate())
     # The cause repaired, the same command trains.
-    monkeypatch.setattr(module, "build_version", real)
+    monkeypatch.setattr(module, "version_builder", real)
     run_realm(config, tmp_path / "run", stop_at=3)
     assert Checkpoints(tmp_path / "run").latest() == 3
 
