@@ -63,10 +63,10 @@ def build_gathered_version(
     """
     me, processes = jax.process_index(), jax.process_count()
     block_ids = np.arange(len(corpus)) if shard is None else shard.block_ids()
-    tower, place = jax.device_put(params, whole(mesh)), split_over_all(mesh)
     start = clock()
 
     def embed_own() -> None:
+        tower, place = jax.device_put(params, whole(mesh)), split_over_all(mesh)
         rows = embed_blocks(
             # Placed first: of several processes, jit takes no NumPy array that is to be split.
             lambda batch, length: embed(tower, jax.device_put(batch, place), length),
