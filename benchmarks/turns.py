@@ -39,7 +39,7 @@ def serve(tasks: Tasks) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-# The allocator as experiments/environment.sh sets it: large arrays of every repetition cost no page faults.
+# The allocator as realm_jax/heap.py sets it, for both sides: arrays of every repetition cost no page faults.
 STEADY_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_ARENA_MAX": "1",

@@ -43,8 +43,3 @@ find_python() { # print the interpreter to build with: $PYTHON, or the first one
 fits() { # fits INTERPRETER
   "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null
 }
-
-# On a CPU the step's large temporaries are the same every time: keep glibc from giving them back to the
-# kernel after each step and taking a page fault for every page again (a fifth of the step time).
-export MALLOC_MMAP_MAX_=${MALLOC_MMAP_MAX_:-0} MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-1}
-export MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-8589934592} MALLOC_TOP_PAD_=${MALLOC_TOP_PAD_:-536870912}

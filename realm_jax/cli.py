@@ -56,6 +56,7 @@ COMMANDS = {
     "import": Command("weights", "import_", "turn a public checkpoint into a run folder"),
     "export": Command("weights", "export", "write a run as a public checkpoint"),
 }
+COMPUTING = ("training", "refreshing", "using")  # modules of commands that train or embed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,11 +78,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     from realm_jax.chips import give_compiler_stack
     from realm_jax.errors import RealmError, RefreshError
+    from realm_jax.heap import keep_freed_memory
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # warns of what is meant so
     give_compiler_stack(os.environ)
     name, rest = given[0], given[1:]
     command = COMMANDS[name]
+    if command.module in COMPUTING:
+        keep_freed_memory(os.environ)
     module = importlib.import_module(f"realm_jax.commands.{command.module}")
     run: Callable[..., Any] = getattr(module, command.function)
     try:

@@ -11,6 +11,10 @@ FLAGS = (
 )
 os.environ["XLA_FLAGS"] = " ".join((os.environ.get("XLA_FLAGS", ""), *FLAGS))
 
+from realm_jax.heap import keep_freed_memory
+
+keep_freed_memory(os.environ)
+
 import jax
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")

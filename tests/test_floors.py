@@ -14,7 +14,7 @@ FLOORS = (
     ("errors", "types", "progress"),  # F0
     ("checks",),
     ("config",),
-    ("text", "ops", "mesh", "chips"),  # F1
+    ("text", "ops", "mesh", "chips", "heap"),  # F1
     ("hosts",),
     ("models", "data"),  # F2
     ("index",),  # F3
