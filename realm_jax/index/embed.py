@@ -40,7 +40,7 @@ def embed_blocks(
       batch_size: rows a call; the last batch is filled with null blocks.
       block_ids: int `[N]`, which blocks; None: all of them, in order.
       length_multiple: row lengths are multiples of this, or that of a row in which every block fits.
-      should_stop: asked before each batch.
+      should_stop: asked before each batch, and before the embeddings are returned.
       progress: told how many blocks are done.
 
     Returns:
@@ -57,12 +57,7 @@ def embed_blocks(
     block_ids = np.arange(len(lengths)) if block_ids is None else block_ids
     order = np.argsort(lengths[block_ids], kind="stable")
     for start in range(0, len(order), batch_size):
-        if should_stop():
-            raise RefreshError(
-                "the embedding of a corpus runs to its last block",
-                got=f"a request to stop after {start} of {len(order)} blocks",
-                remedy="It starts again when the run is resumed.",
-            )
+        _check_wanted(should_stop, done=start, count=len(order))
         rows = order[start : start + batch_size]
         ids = block_ids[rows]
         blocks = corpus.gather(np.pad(ids, (0, batch_size - len(ids)), constant_values=NO_BLOCK))
@@ -77,12 +72,22 @@ def embed_blocks(
     if waiting is not None:
         _store(out, *waiting)
     progress(len(order))
+    _check_wanted(should_stop, done=len(order), count=len(order))
     return out
 
 
 def row_lengths(token_counts: np.ndarray, *, widest: int, multiple: int = LENGTH_MULTIPLE) -> np.ndarray:
     """Return the lengths of rows for blocks of so many tokens: multiples, but at most `widest`."""
     return np.minimum(-(-token_counts // multiple) * multiple, widest)
+
+
+def _check_wanted(should_stop: Callable[[], bool], *, done: int, count: int) -> None:
+    if should_stop():
+        raise RefreshError(
+            "a refresh runs to its end",
+            got=f"a request to stop after {done} of {count} blocks",
+            remedy="It starts again when the run is resumed.",
+        )
 
 
 def _store(out: np.ndarray, rows: np.ndarray, ids: np.ndarray, result: Any) -> None:

@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 
 from realm_jax.config import Config, IndexConfig
 from realm_jax.data.corpus import Corpus
-from realm_jax.errors import RefreshError
 from realm_jax.index.embed import embed_blocks
 from realm_jax.index.engines import ENGINES
 from realm_jax.index.manifest import IndexManifest, check_recall, measure_recall
@@ -131,12 +130,6 @@ def build_version(
         progress=progress,
     )
     rates = embedding_rates(corpus, block_ids, seconds=clock() - start)
-    if should_stop():
-        raise RefreshError(
-            "a refresh runs to its end",
-            got="a request to stop",
-            remedy="It starts again when the run is resumed.",
-        )
     built = publish_version(rows, version, corpus=corpus, root=root, recipe=recipe, shard=shard)
     return replace(built, rates=rates)
 

@@ -160,10 +160,10 @@ class Bench:
             )
             self._made = key, corpus, build
         _, corpus, build = self._made
-        return corpus, build, None if values["shard"] is None else self._shard(**values["shard"])
+        return corpus, build, None if values["shard"] is None else self._shard(len(corpus), **values["shard"])
 
-    def _shard(self, *, base: int, versions: list[int], number: int) -> Shard:
-        return Shard(base, self._exchange.embeddings(base), tuple(versions), number)
+    def _shard(self, count: int, *, base: int, versions: list[int], number: int) -> Shard:
+        return Shard(base, count, partial(self._exchange.embeddings, base), tuple(versions), number)
 
 
 def serve_refreshes(

@@ -133,7 +133,13 @@ class RollingBuild:
         """Build a version that differs from the latest in one shard."""
         latest = self._latest
         versions = latest.shards or (latest.version,) * self._shards
-        shard = Shard(latest.version, latest.embeddings, versions, oldest_shard(versions))
+        shard = Shard(
+            base=latest.version,
+            count=len(latest.embeddings),
+            read=lambda: latest.embeddings,
+            versions=versions,
+            number=oldest_shard(versions),
+        )
         self._latest = self._build(params, version, should_stop, shard=shard)
         return self._latest
 

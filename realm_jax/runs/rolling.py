@@ -5,7 +5,7 @@ Part i has the blocks i, i + S, i + 2 S, ...: so each process of a run has as ma
 Letters: S shards, N blocks, D embedding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,13 +26,14 @@ class Shard:
     """A part of the blocks that is embedded anew; the others stay what they are in a version."""
 
     base: int  # the version
-    embeddings: np.ndarray  # float32 [N, D], its own
+    count: int  # N
+    read: Callable[[], np.ndarray]  # its embeddings, float32 [N, D]; called by who puts others among them
     versions: tuple[int, ...]  # of its S shards
     number: int  # of the part
 
     def block_ids(self) -> np.ndarray:
         """Return the blocks of the part, int64."""
-        return np.arange(self.number, len(self.embeddings), len(self.versions))
+        return np.arange(self.number, self.count, len(self.versions))
 
     def ids_in(self, first: int, stop: int) -> np.ndarray:
         """Return the blocks of the part among those of a range, numbered from its first: int64."""
@@ -49,8 +50,8 @@ class Shard:
         Returns:
           float32 `[stop - first, D]`.
         """
-        stop = len(self.embeddings) if stop is None else stop
-        embeddings = np.array(self.embeddings[first:stop], np.float32)
+        stop = self.count if stop is None else stop
+        embeddings = np.array(self.read()[first:stop], np.float32)
         ids = self.ids_in(first, stop)
         embeddings[ids] = rows.reshape(len(ids), embeddings.shape[1])  # also where there are none
         return embeddings
