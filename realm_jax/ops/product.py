@@ -43,12 +43,19 @@ def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array
 
 
 def _contract(left: Array, right: Array, left_axes: tuple[int, ...], right_axes: tuple[int, ...]) -> Array:
-    # Sums are float32. That is what accelerators do anyway; a CPU that multiplies bfloat16 in hardware only
-    # does so if asked.
-    sums = lax.dot_general(
-        left, right, ((left_axes, right_axes), ((), ())), preferred_element_type=jnp.float32
-    )
-    return sums.astype(left.dtype)
+    over = ((left_axes, right_axes), ((), ()))
+
+    def multiply(left: Array, right: Array) -> Array:
+        return lax.dot_general(left, right, over)
+
+    def multiply_in_float32(left: Array, right: Array) -> Array:
+        return lax.dot_general(left, right, over, preferred_element_type=jnp.float32).astype(left.dtype)
+
+    if left.dtype == jnp.float32:
+        return multiply(left, right)
+    # Sums are float32. That is what accelerators do anyway, and asked for it the TPU compiler keeps arrays of
+    # them; a CPU that multiplies bfloat16 in hardware only does so if asked.
+    return lax.platform_dependent(left, right, cpu=multiply_in_float32, default=multiply)
 
 
 _product.defvjp(_forward, _backward)

@@ -28,3 +28,14 @@ def test_types_stay_those_of_the_arguments():
     states, kernel = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 4), jnp.bfloat16)
     value, pull = jax.vjp(product, states, kernel)
     assert {value.dtype, *(gradient.dtype for gradient in pull(value))} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_float32_sums_are_asked_of_a_processor_alone():
+    rows, kernel = jnp.ones((2, 3), jnp.bfloat16), jnp.ones((3, 4), jnp.bfloat16)
+    traced = jax.jit(jax.grad(lambda *both: product(*both).sum().astype(jnp.float32))).trace(rows, kernel)
+
+    def results(platform: str) -> set[str]:
+        program = traced.lower(lowering_platforms=(platform,)).as_text()
+        return {line.rsplit("x", 1)[1] for line in program.splitlines() if "dot_general" in line}
+
+    assert results("cpu") == {"f32>"} and results("tpu") == {"bf16>"}
