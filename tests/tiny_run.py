@@ -4,6 +4,7 @@ tests/conftest.py makes `tiny_runs` known everywhere; what it needs is imported 
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from realm_jax.config import (
     BertConfig,
@@ -26,6 +28,10 @@ from realm_jax.config import (
     ShapeConfig,
 )
 
+CACHE_ALL = {  # of compiled programs, however small
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
 CAPITALS = {
     "Peru": "Lima",
     "Norway": "Oslo",
@@ -123,6 +129,31 @@ def quick_compilation() -> Iterator[None]:
         jax.config.update("jax_disable_most_optimizations", before)
 
 
+def programs_of(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of compiled programs, which all processes that test have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "programs"
+
+
+@contextmanager
+def compiled_once(programs: Path) -> Iterator[None]:
+    """Compile each program quickly and once: every run makes its functions anew.
+
+    Args:
+      programs: folder of those that are compiled.
+    """
+    settings = {"jax_compilation_cache_dir": str(programs), **CACHE_ALL}
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    with quick_compilation():
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
 def write_jsonl(path: Path, rows: list[dict[str, object]] | list[dict[str, str]]) -> Path:
     """Write one JSON object a line."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -145,7 +176,7 @@ def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> TinyRuns:
         config(folder),
         TinyRuns(folder / "corpus", source, asked, *(folder / name for name in ("ict", "realm", "qa"))),
     )
-    with quick_compilation():
+    with compiled_once(programs_of(tmp_path_factory)):
         # REALM alone takes steps, so that its index is older than its parameters; compiling costs too much.
         run_ict(made, runs.ict, stop_at=0)
         run_realm(made, runs.realm, start_from=runs.ict)

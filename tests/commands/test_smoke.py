@@ -3,11 +3,10 @@
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from realm_jax.cli import main
 from realm_jax.commands.smoke import STEPS, TEXTS, shrink, write_texts
@@ -16,30 +15,18 @@ from realm_jax.config import Config, IndexConfig, PhaseConfig, QaConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.questions import Questions
 from tests.test_experiments import EXPERIMENTS, FILES, commands_of, each_experiment
-from tests.tiny_run import quick_compilation
+from tests.tiny_run import compiled_once, programs_of
 
 PLACES = ("corpus", "text", "train_questions", "dev_questions")
 PHASES = {"ict": "ict", "read": "read", "pretrain": "realm", "finetune": "qa"}  # of a command
 SMALL = ("quickstart", "wiki_")  # begin the names of those that are small as they are
 
-CACHE_ALL = {
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
-    "jax_persistent_cache_min_entry_size_bytes": 0,
-}
-
 
 @pytest.fixture
-def compiled_once(tmp_path):
-    """Compile each program once: the experiments differ in what the host does more often than in programs."""
-    before = {name: getattr(jax.config, name) for name in ("jax_compilation_cache_dir", *CACHE_ALL)}
-    for name, value in {"jax_compilation_cache_dir": str(tmp_path / "programs"), **CACHE_ALL}.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    with quick_compilation():
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The experiments differ in what the host does more often than in programs."""
+    with compiled_once(programs_of(tmp_path_factory)):
         yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @each_experiment
@@ -110,7 +97,7 @@ def tiny(words: list[str], folder: Path) -> list[str]:
     return [*kept, "--smoke"]
 
 
-def test_every_experiment_runs_tiny(tmp_path, compiled_once, subtests, capsys):
+def test_every_experiment_runs_tiny(tmp_path, programs, subtests, capsys):
     """The chain of the paper comes first, so that what starts from a run of it finds it."""
     chain = ["ict_wiki", "realm_wiki", "openqa_nq"]
     names = [path.stem for path in FILES if not path.stem.startswith(SMALL) and path.stem not in chain]

@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.tiny_run import CACHE_ALL
+
 ROOT = Path(__file__).resolve().parents[2]
 WAIT = 600.0  # seconds; only a broken run ever takes this long
 DEVICES = 2  # of a process
@@ -22,7 +24,7 @@ def free_port() -> int:
 
 
 def start(
-    words: Sequence[str], folder: Path, *, processes: int, lost_after: int = 100
+    words: Sequence[str], folder: Path, *, processes: int, programs: Path, lost_after: int = 100
 ) -> list[subprocess.Popen[bytes]]:
     """Start `python WORDS --coordinator ...` as several processes.
 
@@ -30,6 +32,7 @@ def start(
       words: arguments of the interpreter.
       folder: gets what each process prints, in `N.log`.
       processes: how many.
+      programs: folder of those that are compiled.
       lost_after: seconds after which a silent one is lost.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,6 +43,8 @@ def start(
         "JAX_PLATFORMS": "cpu",
         "JAX_NUMPY_DTYPE_PROMOTION": "strict",
         "JAX_NUMPY_RANK_PROMOTION": "raise",
+        "JAX_COMPILATION_CACHE_DIR": str(programs),
+        **{name.upper(): str(value) for name, value in CACHE_ALL.items()},
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # these programs run for a few steps only
         "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={DEVICES}",
     }

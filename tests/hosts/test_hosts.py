@@ -17,8 +17,8 @@ from realm_jax.runs.realm import run_realm
 from realm_jax.train.checkpoint import Checkpoints
 from tests.hosts.processes import finish, printed, start, wait_for
 from tests.runs.compare import logged
+from tests.tiny_run import compiled_once, documents, programs_of, questions, write_jsonl
 from tests.tiny_run import config as tiny_config
-from tests.tiny_run import documents, questions, quick_compilation, write_jsonl
 
 RUN = {"ict": run_ict, "realm": run_realm, "fused": run_realm, "rolling": run_realm, "qa": run_qa}
 STOPS = {"ict": 2, "realm": 5, "fused": 4, "rolling": 5, "qa": 2}
@@ -83,11 +83,17 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Config]:
 
 
 @pytest.fixture(scope="module")
-def alone(configs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of compiled programs."""
+    return programs_of(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def alone(configs, programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of one process: fine-tuning, whose few questions with an answer weigh much, on four devices
     as that of two processes, the others on eight."""
     folder = tmp_path_factory.mktemp("alone")
-    with quick_compilation():
+    with compiled_once(programs):
         for phase, run in RUN.items():
             before = folder / "realm" if phase == "qa" else None
             config = configs[phase]
@@ -97,7 +103,9 @@ def alone(configs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_together(configs, folder: Path, stops: dict[str, int], *, before: Path, processes: int) -> None:
+def run_together(
+    configs, folder: Path, stops: dict[str, int], *, before: Path, processes: int, programs: Path
+) -> None:
     """Run phases on several processes, to the steps named; fine-tuning starts from the run `before`."""
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [
@@ -106,17 +114,17 @@ def run_together(configs, folder: Path, stops: dict[str, int], *, before: Path, 
     ]
     (folder / "jobs.json").write_text(json.dumps(jobs))
     words, logs = ["-m", "tests.hosts.phases", "--jobs", str(folder / "jobs.json")], folder / str(processes)
-    codes = finish(start(words, logs, processes=processes))
+    codes = finish(start(words, logs, processes=processes, programs=programs))
     assert codes == [0] * processes, "\n".join(printed(logs, number) for number in range(processes))
 
 
 @pytest.fixture(scope="module")
-def two(configs, alone, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def two(configs, alone, programs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of two processes, with two devices each; REALM stops at step 4, a refresh in flight."""
     folder = tmp_path_factory.mktemp("two")
     stops = {name: stop for name, stop in STOPS.items() if name != "rolling"}
     stops |= {"realm": 4, **{name: STOPS[like] for name, like in WORKERS.items()}}
-    run_together(configs, folder, stops, before=alone / "realm", processes=2)
+    run_together(configs, folder, stops, before=alone / "realm", processes=2, programs=programs)
     return folder
 
 
@@ -165,24 +173,23 @@ def test_the_first_process_alone_writes_and_reports(two):
     assert "realm: 4/4 steps" in printed(two / "2", 0) and "steps/s" not in printed(two / "2", 1)
 
 
-def test_four_processes_go_on_where_two_stopped(configs, alone, two):
+def test_four_processes_go_on_where_two_stopped(configs, alone, programs, two):
     """From the checkpoint of step 4 with the index of step 2; that of step 4 was in flight, is made anew."""
-    run_together(configs, two, {"realm": 5}, before=two, processes=4)
+    run_together(configs, two, {"realm": 5}, before=two, processes=4, programs=programs)
     assert_same(two / "realm", alone / "realm", "realm", stop=5)
     manifest = json.loads((two / "realm" / "index" / "v00000004" / "manifest.json").read_text())
     assert manifest["settings"]["processes"] == 4
 
 
-def test_a_refresh_worker_of_two_processes_makes_the_same_versions(configs, alone, tmp_path):
+def test_a_refresh_worker_of_two_processes_makes_the_same_versions(configs, alone, programs, tmp_path):
     """Half of the blocks at a time, each process a quarter; asked to stop through the second, both do."""
     exchange, run = tmp_path / "exchange", tmp_path / "run"
     exchange.mkdir()
-    worker = start(
-        ["-m", "realm_jax", "refresh", "--exchange", str(exchange)], tmp_path / "logs", processes=2
-    )
+    words = ["-m", "realm_jax", "refresh", "--exchange", str(exchange)]
+    worker = start(words, tmp_path / "logs", processes=2, programs=programs)
     wait_for(exchange / "worker.json", worker)
     refresh = dataclasses.replace(configs["process"].refresh, exchange=str(exchange))
-    with quick_compilation():
+    with compiled_once(programs):
         run_realm(dataclasses.replace(configs["process"], refresh=refresh), run, stop_at=STOPS["rolling"])
     worker[1].send_signal(signal.SIGTERM)
     assert finish(worker) == [0, 0]
@@ -196,7 +203,7 @@ def test_a_refresh_worker_of_two_processes_makes_the_same_versions(configs, alon
     assert "versions built" not in printed(tmp_path / "logs", 1)
 
 
-def test_when_one_process_is_lost_the_others_end_and_say_so(configs, tmp_path):
+def test_when_one_process_is_lost_the_others_end_and_say_so(configs, programs, tmp_path):
     """Killed in the middle of its training, which would take hours."""
     experiment = tmp_path / "experiment.py"
     experiment.write_text(
@@ -204,7 +211,7 @@ def test_when_one_process_is_lost_the_others_end_and_say_so(configs, tmp_path):
         f"    return from_json({json.dumps(json.dumps(to_dict(configs['ict'])))})\n"
     )
     words = ["-m", "realm_jax", "ict", "--experiment", str(experiment), "--workdir", str(tmp_path / "run")]
-    started = start(words, tmp_path / "logs", processes=2, lost_after=10)
+    started = start(words, tmp_path / "logs", processes=2, programs=programs, lost_after=10)
     wait_for(tmp_path / "run" / "metrics.jsonl", started)
     started[1].send_signal(signal.SIGKILL)
     assert finish(started) == [2, -signal.SIGKILL]

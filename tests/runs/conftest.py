@@ -4,13 +4,11 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from realm_jax.config import BertConfig, Config, ModelConfig, RefreshConfig
 from realm_jax.data.prepare import prepare
-from tests.tiny_run import config, documents, quick_compilation, write_jsonl
+from tests.tiny_run import compiled_once, config, documents, programs_of, write_jsonl
 
 MakeConfig = Callable[..., Config]
 
@@ -47,19 +45,7 @@ def make_config(prepared: Path) -> MakeConfig:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep compiled programs on disk: every run makes its functions anew, and each would compile again."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("programs")),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    with quick_compilation():
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs with the same settings share what is compiled."""
+    with compiled_once(programs_of(tmp_path_factory)):
         yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
