@@ -5,6 +5,7 @@ Called by experiments/quickstart.sh; reads a run's folders and writes report.jso
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.questions import Questions
+from realm_jax.heap import keep_freed_memory
 from realm_jax.inspect.answer import Answer, answer_questions
 from realm_jax.inspect.evaluate import evaluate_run, write_evaluation
 from realm_jax.inspect.loaded import LoadedRun, open_run
@@ -119,6 +121,7 @@ def main() -> None:
         "--seconds", type=float, required=True, help="how long training took, since this start"
     )
     arguments = parser.parse_args()
+    keep_freed_memory(os.environ)
     figures, run, questions = measure(arguments.run)
     figures["seconds"] = arguments.seconds
     (arguments.run / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
