@@ -53,4 +53,3 @@ for reader in bm25 ict realm minilm best; do
   evaluate "qa_$reader" model --candidates 3
 done
 evaluate qa_realm null --retriever null
-evaluate qa_minilm bm25 --retriever bm25 --candidates 3
