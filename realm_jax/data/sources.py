@@ -98,9 +98,10 @@ class TfdsSplit:
                 f"{self.name} needs a further package", got=str(error), remedy=f"pip install {error.name}."
             ) from error
         except (ValueError, NotImplementedError, OSError) as error:
+            reason = str(error).strip() or type(error).__name__
             raise CorpusError(
                 "A TFDS source is a dataset, config and split that TFDS can read by index",
-                got=f"{self.name} ({str(error).splitlines()[0]})",
+                got=f"{self.name} ({reason.splitlines()[0]})",
                 remedy="Check the name; prepare it with file_format='array_record'.",
             ) from error
         self.total = _split_bytes(self._rows)

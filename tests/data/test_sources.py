@@ -4,6 +4,7 @@ import gzip
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -157,6 +158,23 @@ def test_tfds_by_name(tfds_folder):
 def test_tfds_names_that_are_not_there(tfds_folder, name):
     with pytest.raises(CorpusError, match=name):
         open_source(name, tfds_dir=tfds_folder)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (NotImplementedError(), "NotImplementedError"),
+        (ValueError("\nno\nyes"), "no"),
+        (OSError(2, "gone"), "gone"),
+    ],
+)
+def test_why_tfds_cannot_read_is_said_in_a_line(monkeypatch, error, said):
+    def data_source(*_, **__):
+        raise error
+
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", SimpleNamespace(data_source=data_source))
+    with pytest.raises(CorpusError, match=rf"tfds:dataset:train \(.*{said}\)"):
+        open_source("tfds:dataset:train")
 
 
 def test_the_wikipedia_of_tfds_becomes_a_corpus(tfds_folder, corpus, tmp_path):
