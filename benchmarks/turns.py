@@ -39,15 +39,6 @@ def serve(tasks: Tasks) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-# The allocator as realm_jax/heap.py sets it, for both sides: arrays of every repetition cost no page faults.
-STEADY_MEMORY = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_ARENA_MAX": "1",
-    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
-    "MALLOC_TOP_PAD_": str(512 << 20),
-}
-
-
 class Took(NamedTuple):
     """What one repetition took."""
 

@@ -8,8 +8,12 @@ from importlib.util import find_spec
 # A step's large temporaries are the same every time. glibc hands them back to the kernel after each, and the
 # next one takes a page fault for every page: a fifth of its time. So nothing is mapped for itself, the heap
 # is not cut, it grows by half a GiB, and it is one, since only the first can hold arrays of more than 64 MiB.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
-OPTIONS = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1, _M_TOP_PAD: 512 << 20, _M_ARENA_MAX: 1}
+OPTIONS = {  # name in the environment -> number in malloc.h, value
+    "MALLOC_MMAP_MAX_": (-4, 0),
+    "MALLOC_TRIM_THRESHOLD_": (-1, -1),  # never
+    "MALLOC_TOP_PAD_": (-2, 512 << 20),
+    "MALLOC_ARENA_MAX": (-8, 1),
+}
 ACCELERATOR_PACKAGES = ("libtpu", "jax_plugins")  # of TPUs; of GPUs
 
 
@@ -39,4 +43,4 @@ def keep_freed_memory(environment: Mapping[str, str]) -> bool:
     if chosen or not sys.platform.startswith("linux") or not computes_here(environment):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and all([mallopt(option, value) for option, value in OPTIONS.items()])
+    return mallopt is not None and all([mallopt(option, value) for option, value in OPTIONS.values()])

@@ -20,4 +20,4 @@ import jax
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-from tests.tiny_run import tiny_runs  # noqa: F401 - a fixture
+from tests.tiny_run import programs, tiny_runs  # noqa: F401 - fixtures

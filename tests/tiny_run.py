@@ -129,8 +129,9 @@ def quick_compilation() -> Iterator[None]:
         jax.config.update("jax_disable_most_optimizations", before)
 
 
-def programs_of(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of compiled programs, which all processes that test have in common."""
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of compiled programs, which all processes that test have in common."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "programs"
 
@@ -147,11 +148,13 @@ def compiled_once(programs: Path) -> Iterator[None]:
     for name, value in settings.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
-    with quick_compilation():
-        yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
+    try:
+        with quick_compilation():
+            yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 def write_jsonl(path: Path, rows: list[dict[str, object]] | list[dict[str, str]]) -> Path:
@@ -161,7 +164,7 @@ def write_jsonl(path: Path, rows: list[dict[str, object]] | list[dict[str, str]]
 
 
 @pytest.fixture(scope="session")
-def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> TinyRuns:
+def tiny_runs(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> TinyRuns:
     """Corpus, questions, and a run of ICT, REALM and fine-tuning each."""
     from realm_jax.data.prepare import prepare
     from realm_jax.runs.ict import run_ict
@@ -176,7 +179,7 @@ def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> TinyRuns:
         config(folder),
         TinyRuns(folder / "corpus", source, asked, *(folder / name for name in ("ict", "realm", "qa"))),
     )
-    with compiled_once(programs_of(tmp_path_factory)):
+    with compiled_once(programs):
         # REALM alone takes steps, so that its index is older than its parameters; compiling costs too much.
         run_ict(made, runs.ict, stop_at=0)
         run_realm(made, runs.realm, start_from=runs.ict)

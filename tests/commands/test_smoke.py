@@ -3,10 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from realm_jax.cli import main
 from realm_jax.commands.smoke import STEPS, TEXTS, shrink, write_texts
@@ -15,18 +12,11 @@ from realm_jax.config import Config, IndexConfig, PhaseConfig, QaConfig
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.questions import Questions
 from tests.test_experiments import EXPERIMENTS, FILES, commands_of, each_experiment
-from tests.tiny_run import compiled_once, programs_of
+from tests.tiny_run import compiled_once
 
 PLACES = ("corpus", "text", "train_questions", "dev_questions")
 PHASES = {"ict": "ict", "read": "read", "pretrain": "realm", "finetune": "qa"}  # of a command
 SMALL = ("quickstart", "wiki_")  # begin the names of those that are small as they are
-
-
-@pytest.fixture
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The experiments differ in what the host does more often than in programs."""
-    with compiled_once(programs_of(tmp_path_factory)):
-        yield
 
 
 @each_experiment
@@ -106,7 +96,7 @@ def test_every_experiment_runs_tiny(tmp_path, programs, subtests, capsys):
         own = f"experiments/{name}.py"
         lines = [line for line in commands_of(EXPERIMENTS / f"{name}.py") if line[0] == "realm_jax"]
         (words,) = [line[1:] for line in lines if own in line]
-        with subtests.test(name):
+        with compiled_once(programs), subtests.test(name):  # they differ in what the host does, mostly
             # Adopted when ready, a new index may come after the last of so few steps.
             lag = ["--refresh.adoption", "at_lag", "--refresh.lag", "1"] if words[0] == "pretrain" else []
             assert main([*tiny(words, tmp_path), *lag]) == 0, capsys.readouterr().err

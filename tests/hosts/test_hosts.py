@@ -17,7 +17,7 @@ from realm_jax.runs.realm import run_realm
 from realm_jax.train.checkpoint import Checkpoints
 from tests.hosts.processes import finish, printed, start, wait_for
 from tests.runs.compare import logged
-from tests.tiny_run import compiled_once, documents, programs_of, questions, write_jsonl
+from tests.tiny_run import compiled_once, documents, questions, write_jsonl
 from tests.tiny_run import config as tiny_config
 
 RUN = {"ict": run_ict, "realm": run_realm, "fused": run_realm, "rolling": run_realm, "qa": run_qa}
@@ -80,12 +80,6 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Config]:
         "process": process,
         "qa": qa,
     }
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of compiled programs."""
-    return programs_of(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")

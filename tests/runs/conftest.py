@@ -8,7 +8,7 @@ import pytest
 
 from realm_jax.config import BertConfig, Config, ModelConfig, RefreshConfig
 from realm_jax.data.prepare import prepare
-from tests.tiny_run import compiled_once, config, documents, programs_of, write_jsonl
+from tests.tiny_run import compiled_once, config, documents, write_jsonl
 
 MakeConfig = Callable[..., Config]
 
@@ -45,7 +45,7 @@ def make_config(prepared: Path) -> MakeConfig:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def runs_share_programs(programs: Path) -> Iterator[None]:
     """Runs with the same settings share what is compiled."""
-    with compiled_once(programs_of(tmp_path_factory)):
+    with compiled_once(programs):
         yield
