@@ -32,7 +32,7 @@ READ = 2  # blocks read a question
 BATCH = 32  # rows read at once
 # With the retriever as pre-trained: its recall, and exact match of row `realm`'s reader on what it finds.
 # After fine-tuning: exact match of each row's own retriever and reader.
-RECALL, SAME_READER, MATCH = "recall@5", "same_reader", "exact_match"
+FIGURES = RECALL, SAME_READER, MATCH = "recall@5", "same_reader", "exact_match"
 # (what, better, worse): published, and to be seen here.
 ORDERINGS = (
     (RECALL, "realm", "none"),
@@ -58,12 +58,12 @@ def measure(seed: int, variants: Sequence[str]) -> dict[str, dict[str, float]]:
       and exact match after fine-tuning.
     """
     own = Path(f"runs/ablations-{seed}")
-    found: dict[str, dict[str, float]] = {RECALL: {}, SAME_READER: {}, MATCH: {}}
+    found: dict[str, dict[str, float]] = {name: {} for name in FIGURES}
     for row in ["none", "realm", *variants]:
         before = _evaluate(own / f"found_{row}", "model")
-        found[RECALL][row], found[SAME_READER][row] = before["recall@5"], before["exact_match"]
-        found[MATCH][row] = _evaluate(own / f"qa_{row}", "model")["exact_match"]
-    found[MATCH]["closed"] = _evaluate(own / "qa_realm", "null")["exact_match"]
+        found[RECALL][row], found[SAME_READER][row] = before[RECALL], before[MATCH]
+        found[MATCH][row] = _evaluate(own / f"qa_{row}", "model")[MATCH]
+    found[MATCH]["closed"] = _evaluate(own / "qa_realm", "null")[MATCH]
     return found
 
 
@@ -96,13 +96,11 @@ def show(figures: Figures, console: Console) -> None:
     """Print the table: means over the seeds, with standard deviations where there are several."""
     table = Table(title="Held-out facts; exact match after fine-tuning, the others before")
     table.add_column("variant")
-    for name in (RECALL, SAME_READER, MATCH):
+    for name in FIGURES:
         table.add_column(name, justify="right")
     for row, label in LABELS.items():
         if row in figures[MATCH]:
-            table.add_row(
-                label, *(spread(figures[name].get(row, ())) for name in (RECALL, SAME_READER, MATCH))
-            )
+            table.add_row(label, *(spread(figures[name].get(row, ())) for name in FIGURES))
     console.print(table)
     for words, holds in orderings(figures):
         console.print(f"{'holds' if holds else 'DOES NOT HOLD'}: {words}")
@@ -123,7 +121,7 @@ def main() -> None:
     arguments = parser.parse_args()
     measured = [measure(seed, arguments.variants) for seed in arguments.seeds]
     figures = {
-        name: {row: [one[name][row] for one in measured] for row in measured[0][name]} for name in measured[0]
+        name: {row: [one[name][row] for one in measured] for row in measured[0][name]} for name in FIGURES
     }
     report = Path("runs") / "ablations.json"
     report.write_text(json.dumps({"seeds": arguments.seeds, **figures}, indent=2) + "\n", encoding="utf-8")
