@@ -10,10 +10,13 @@ from realm_jax.errors import IndexFault, MissingExtra
 from realm_jax.index.manifest import measure_recall
 from realm_jax.index.scann import (
     BRUTE_FORCE_BELOW,
+    REORDER,
     SETTINGS,
+    ScannSettings,
     build_scann,
     leaves_for,
     load_scann,
+    reordered,
     settings_for,
 )
 from tests.index.fake import clustered
@@ -61,17 +64,36 @@ def test_the_tree_finds_nearly_all_is_the_same_every_time_and_survives_saving(ne
     assert not np.isnan(many.scores).any() and (np.isneginf(many.scores) == (many.block_ids < 0)).all()
 
 
-def test_as_many_leaves_are_searched_as_the_embeddings_ask_for(needs_scann, tmp_path):
-    """Fewer where they lie in clusters than where they lie anywhere."""
+@pytest.mark.parametrize(
+    ("k", "expected"), [(8, 20), (10, 20), (11, 40), (30, 60), (50, 100), (60, 120), (5000, 10_000)]
+)
+def test_more_results_are_rescored_in_proportion(k, expected):
+    """20 for ten results and for every ten more, 100 at most, but never fewer than two for each result."""
+    assert reordered(ScannSettings(leaves=600, leaves_to_search=2, reorder=20), k) == expected
+
+
+def test_as_much_is_searched_and_rescored_as_the_embeddings_ask_for(needs_scann, tmp_path):
+    """Less where they lie in clusters than where they lie anywhere."""
     suggested = settings_for(BRUTE_FORCE_BELOW).leaves_to_search
     anywhere = np.random.default_rng(0).standard_normal((BRUTE_FORCE_BELOW, 16), dtype=np.float32)
     near, far = build_scann(clustered(BRUTE_FORCE_BELOW, centres=100)), build_scann(anywhere)
     assert near.settings.leaves_to_search < suggested <= far.settings.leaves_to_search
+    assert near.settings.reorder < far.settings.reorder <= REORDER
     assert near.settings.leaves == far.settings.leaves
     for index, name in ((near, "near"), (far, "far")):
         (tmp_path / name).mkdir()
         index.save(tmp_path / name)
         assert load_scann(tmp_path / name, BRUTE_FORCE_BELOW).settings == index.settings
+
+
+def test_clusters_that_share_a_leaf_are_found_in_few_leaves(needs_scann):
+    """Two clusters a leaf: chosen by their means, 32 of 283 leaves would have to be searched."""
+    leaves = settings_for(BRUTE_FORCE_BELOW).leaves
+    index = build_scann(clustered(BRUTE_FORCE_BELOW, dimension=64, centres=2 * leaves))
+    queries = clustered(64, dimension=64, centres=2 * leaves, seed=1)
+    rows = clustered(BRUTE_FORCE_BELOW, dimension=64, centres=2 * leaves)
+    assert index.settings.leaves_to_search <= 6
+    assert measure_recall(index, rows, queries, k=10) > 0.95
 
 
 def test_settings_that_are_none_are_refused_and_missing_ones_are_those_of_the_count(needs_scann, tmp_path):
