@@ -90,7 +90,7 @@ def import_(arguments: Sequence[str], *, prog: str) -> None:
         print(f"kept for an export, not read: {len(pretrained.unread)} tensors")
     if pretrained.vocabulary is None:
         print("no vocab.txt: prepare the corpus with the vocabulary the model was trained with")
-    elif not pretrained.lowercase:
+    elif not pretrained.source.lowercase:
         print("note: this model was trained on cased text; texts are lower-cased here")
 
 

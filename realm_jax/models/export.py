@@ -25,7 +25,6 @@ def export_pretrained(
     source: Source,
     unread: Tensors | None = None,
     vocabulary: Path | None = None,
-    lowercase: bool = True,
 ) -> None:
     """Write a public checkpoint.
 
@@ -36,7 +35,6 @@ def export_pretrained(
       source: the layout: `Pretrained.source` of the checkpoint the model came from, or `source_for` a class.
       unread: tensors to add under their own names: `Pretrained.unread`; `block_emb` for RealmForOpenQA.
       vocabulary: a `vocab.txt` to copy.
-      lowercase: the tokenizer lower-cases.
 
     Raises:
       ConfigError: a part of the layout is missing, or RealmForOpenQA lacks its block embeddings.
@@ -70,7 +68,7 @@ def export_pretrained(
         write_pooling(aside, pooling=config["pooling"], normalize=config["normalize"], size=width)
     if vocabulary is not None:
         shutil.copyfile(vocabulary, aside / VOCABULARY)
-    (aside / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lowercase}))
+    (aside / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": source.lowercase}))
     if folder.exists():
         folder.rmdir()
     aside.rename(folder)

@@ -13,6 +13,7 @@ WANTED = [
     "*.safetensors",
     "model.safetensors.index.json",
     "vocab.txt",
+    "tokenizer.json",
     "tokenizer_config.json",
     "modules.json",
     "*_Pooling/config.json",

@@ -134,12 +134,11 @@ UNREAD = re.compile(
     r"|block_emb"
 )
 
-_OLD_NORM = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+_OLD_NORM = re.compile(r"(?P<stem>.*(LayerNorm|layer_normalization))\.(?P<old>gamma|beta)")
+_NEW_NORM = {"gamma": "weight", "beta": "bias"}
 
 
 def modern(name: str) -> str:
     """Spell a name of an old checkpoint (LayerNorm's gamma and beta) the way the rules do."""
-    for old, new in _OLD_NORM.items():
-        if name.endswith(old):
-            return name.removesuffix(old) + new
-    return name
+    old = _OLD_NORM.fullmatch(name)
+    return f"{old['stem']}.{_NEW_NORM[old['old']]}" if old else name

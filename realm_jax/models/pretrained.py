@@ -17,9 +17,10 @@ from realm_jax.models.layout import Place, Places, find_places
 from realm_jax.models.names import REPEATS, UNREAD, modern
 from realm_jax.models.public_config import model_config, read_json, read_pooling
 from realm_jax.models.weights_file import read_tensors
+from realm_jax.text.tokenizer import holds_wordpieces
 
 Tensors = dict[str, np.ndarray]
-VOCABULARY = "vocab.txt"
+VOCABULARY, TOKENIZER = "vocab.txt", "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Source:
       repeats: tensors that repeat another one, and which; both as the rules spell them.
       dtypes: of the tensors that are not float32.
       sentence_encoder: pooling files stand beside it.
+      lowercase: its tokenizer lower-cases.
       complete: an export adds zeros for tensors which the public class declares and never uses.
     """
 
@@ -42,6 +44,7 @@ class Source:
     repeats: dict[str, str] = dataclasses.field(default_factory=dict)
     dtypes: dict[str, str] = dataclasses.field(default_factory=dict)
     sentence_encoder: bool = False
+    lowercase: bool = True
     complete: bool = False
 
 
@@ -53,8 +56,7 @@ class Pretrained:
       params: float32 NumPy parameters of the parts it holds: some of `embedder`, `query_embedder`,
         `block_embedder`, `encoder`, `reader`.
       config: the model's part of a run's config, in plain JSON types; `embedding_size` 0 means no projection.
-      vocabulary: its `vocab.txt`, or None.
-      lowercase: its tokenizer lower-cases.
+      vocabulary: its `vocab.txt`, or a `tokenizer.json` with wordpieces, or None.
       source: how it was laid out; an export needs it to give back the same names.
       unread: the tensors that no model here reads, under their names in the file; among them `block_emb`
         `[N, D]`, the block embeddings of an open-QA model.
@@ -63,7 +65,6 @@ class Pretrained:
     params: dict[str, Any]
     config: dict[str, Any]
     vocabulary: Path | None
-    lowercase: bool
     source: Source
     unread: Tensors
 
@@ -93,14 +94,13 @@ def import_pretrained(
     pooled = read_pooling(folder)
     weights = pooled[0] if pooled else folder
     public = read_json(weights / "config.json")
-    if public.get("model_type", "bert") not in ("bert", "realm"):
-        raise CheckpointError(
-            "model_type must be bert or realm", got=public["model_type"], remedy="Use another checkpoint."
-        )
+    said = public.get("model_type")
+    if said not in (None, "bert", "realm"):
+        raise CheckpointError("model_type must be bert or realm", got=said, remedy="Use another checkpoint.")
     tensors, spelled = _respell(read_tensors(weights))
     places, family = find_places(tensors)
     roots = {place.root for place in places.values()}
-    config = model_config(public, family=public.get("model_type", family))
+    config = model_config(public, family=said or family)
     if family == "bert":
         choice = _choose_pooling(places, pooled, pooling=pooling, normalize=normalize)
         places = {part: _without_pooler(place, choice["pooling"]) for part, place in places.items()}
@@ -123,8 +123,7 @@ def import_pretrained(
     return Pretrained(
         params=params,
         config=config,
-        vocabulary=folder / VOCABULARY if (folder / VOCABULARY).exists() else None,
-        lowercase=_lowercase(folder),
+        vocabulary=_vocabulary(folder, weights),
         source=Source(
             config=public,
             places=places,
@@ -132,6 +131,7 @@ def import_pretrained(
             repeats=repeats,
             dtypes={name: str(tensors[name].dtype) for name in used if tensors[name].dtype != np.float32},
             sentence_encoder=pooled is not None,
+            lowercase=_lowercase(folder, weights),
         ),
         unread=unread,
     )
@@ -247,10 +247,23 @@ def _relative(name: str, roots: Iterable[str]) -> str:
     return name.removeprefix(max((root for root in roots if name.startswith(root)), key=len, default=""))
 
 
-def _lowercase(folder: Path) -> bool:
+def _vocabulary(*folders: Path) -> Path | None:
+    """Find the wordpieces: in a file of their own, or (newer) in the tokenizer's."""
+    for folder in folders:
+        if (folder / VOCABULARY).exists():
+            return folder / VOCABULARY
+        path = folder / TOKENIZER
+        if path.exists() and holds_wordpieces(read_json(path)):
+            return path
+    return None
+
+
+def _lowercase(*folders: Path) -> bool:
     """Say whether the tokenizer lower-cases; BERT's default is that it does."""
-    path = folder / "tokenizer_config.json"
-    return bool(read_json(path).get("do_lower_case", True)) if path.exists() else True
+    for folder in folders:
+        if (folder / "tokenizer_config.json").exists():
+            return bool(read_json(folder / "tokenizer_config.json").get("do_lower_case", True))
+    return True
 
 
 def _raise_if_any(problems: Mapping[str, list[str]], *, folder: Path) -> None:

@@ -54,9 +54,15 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_shards(folder: Path) -> dict[str, np.ndarray]:
-    listed = read_json(folder / SHARDS)["weight_map"]
+    listed = read_json(folder / SHARDS).get("weight_map")
+    if not isinstance(listed, dict):
+        raise CheckpointError(
+            f"{SHARDS} must hold a weight_map of tensors to files",
+            got=type(listed).__name__,
+            remedy="Download the folder again.",
+        )
     tensors: dict[str, np.ndarray] = {}
-    for shard in sorted(set(listed.values())):
+    for shard in sorted({str(file) for file in listed.values()}):
         if Path(shard).name != shard:
             raise CheckpointError(
                 "shards must lie in the folder itself", got=shard, remedy="Do not use this file."

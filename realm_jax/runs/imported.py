@@ -15,18 +15,19 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.models.export import export_pretrained, source_for
 from realm_jax.models.layout import architecture as public_class
-from realm_jax.models.pretrained import VOCABULARY, Pretrained
+from realm_jax.models.pretrained import VOCABULARY, Pretrained, Source
+from realm_jax.models.public_config import reader_config
 from realm_jax.models.sidecar import LAYOUT, load_sidecar, save_sidecar
 from realm_jax.models.warm_start import warm_start
 from realm_jax.runs.live_index import INDEX_FOLDER, publish_version, recipe_of
 from realm_jax.runs.setup import READERS, check_run_vocabulary, models_of, resolve, save_config
+from realm_jax.text.tokenizer import Tokenizer
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.state import create_state
 from realm_jax.types import Params
 
 BLOCK_EMBEDDINGS = "block_emb"  # the name in the public layout
 IMPORTED = "import"  # phase of a run folder that was imported without a reader
-PUBLIC_READER = {"reader_seq_len": 320, "searcher_seq_len": 64, "reader_beam_size": 5}  # published defaults
 
 
 def save_imported(
@@ -59,12 +60,15 @@ def save_imported(
     if corpus is not None:
         config = resolve(replace(config, corpus=str(corpus.path)), corpus)
         if pretrained.vocabulary is not None:
-            check_run_vocabulary(pretrained.vocabulary.parent, corpus)
+            check_run_vocabulary(pretrained.vocabulary.parent, corpus, name=pretrained.vocabulary.name)
     params = jax.jit(models_of(config).init)(jax.random.key(seed))
     params, fresh = warm_start(params, pretrained.params)
     save_config(config, workdir)
     if pretrained.vocabulary is not None:
-        shutil.copyfile(pretrained.vocabulary, workdir / VOCABULARY)
+        if pretrained.vocabulary.name == VOCABULARY:
+            shutil.copyfile(pretrained.vocabulary, workdir / VOCABULARY)
+        else:
+            Tokenizer.load(pretrained.vocabulary).save(workdir / VOCABULARY)
     save_sidecar(workdir, pretrained.source, pretrained.unread)
     record: dict[str, Any] = {
         "phase": "qa" if "reader" in pretrained.params else IMPORTED,
@@ -114,17 +118,17 @@ def imported_config(pretrained: Pretrained, *, name: str) -> Config:
     model: ModelConfig = from_dict(ModelConfig, pretrained.config, where="model")
     longest = model.bert.max_positions
     shapes, qa = ShapeConfig(), QaConfig()
+    joint, query = shapes.joint_length, min(shapes.query_length, max(longest // 4, 3))
     if "reader" in pretrained.params:
-        public = PUBLIC_READER | pretrained.source.config
-        shapes = replace(
-            shapes, joint_length=public["reader_seq_len"], query_length=public["searcher_seq_len"]
-        )
+        public = reader_config(pretrained.source.config)
+        joint, query = public["reader_seq_len"], public["searcher_seq_len"]
         qa = replace(qa, loss="orqa", candidates=public["reader_beam_size"])
+    joint = min(joint, longest)
     shapes = replace(
         shapes,
-        query_length=min(shapes.query_length, max(longest // 4, 3)),
+        joint_length=joint,
+        query_length=min(query, joint - 1),
         block_length=min(shapes.block_length, longest),
-        joint_length=min(shapes.joint_length, longest),
     )
     return Config(name=name, model=model, shapes=shapes, qa=qa)
 
@@ -178,6 +182,28 @@ def export_run(
         model["bert"] = embedder_bert
     if architecture is not None:
         source = source_for(architecture, model)
+    source = with_reader_config(source, config)
     if block_embeddings is not None:
         unread = {**unread, BLOCK_EMBEDDINGS: np.asarray(block_embeddings, np.float32)}
     export_pretrained(params, model, out, source=source, unread=unread, vocabulary=vocabulary)
+
+
+def with_reader_config(source: Source, config: Config) -> Source:
+    """Say in a public config.json how a run's reader is used, where that is not what would be taken from it.
+
+    Args:
+      source: the layout; one without a reader stays as it is.
+      config: of the run.
+    """
+    if "reader" not in source.places:
+        return source
+    shapes, said = config.shapes, reader_config(source.config)
+    joint = min(said["reader_seq_len"], config.model.bert.max_positions)
+    taken = {**said, "reader_seq_len": joint, "searcher_seq_len": min(said["searcher_seq_len"], joint - 1)}
+    used = {
+        "reader_seq_len": shapes.joint_length,
+        "searcher_seq_len": shapes.query_length,
+        "reader_beam_size": config.qa.candidates,
+    }
+    changed = {name: value for name, value in used.items() if value != taken[name]}
+    return replace(source, config={**source.config, **changed})

@@ -193,22 +193,23 @@ def refreshes(config: Config, phase: str) -> bool:
     return getattr(config, phase).weights == "retrieval"
 
 
-def check_run_vocabulary(folder: Path, corpus: Corpus) -> None:
+def check_run_vocabulary(folder: Path, corpus: Corpus, *, name: str = VOCABULARY) -> None:
     """Refuse a corpus whose wordpieces are not those of a run.
 
     Args:
-      folder: of the run; one without a vocab.txt says nothing.
+      folder: of the run; one without the file says nothing.
       corpus: what it is to be used with.
+      name: of the file that holds the wordpieces.
 
     Raises:
       ConfigError: their wordpieces differ.
     """
-    path = folder / VOCABULARY
+    path = folder / name
     if path.is_file() and Tokenizer.load(path).content_hash != corpus.tokenizer.content_hash:
         raise ConfigError(
             "a run is used with corpora of its own vocabulary",
             got=f"{corpus.path}, whose wordpieces are not those of {folder}",
-            remedy=f"Prepare the corpus with --tokenizer {folder}.",
+            remedy=f"Prepare the corpus with --tokenizer {path}.",
         )
 
 

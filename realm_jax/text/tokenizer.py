@@ -1,11 +1,12 @@
 """Lower-casing WordPiece with character offsets, from BERT's vocabulary file or trained on a corpus."""
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tokenizers
@@ -66,13 +67,15 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Read a vocabulary file, one token a line (BERT's vocab.txt)."""
+        """Read a vocabulary: BERT's vocab.txt, one token a line, or a tokenizer.json with wordpieces."""
         path = Path(path)
         try:
             text = path.read_bytes().decode("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            if path.suffix == ".json":
+                return cls(_wordpieces(json.loads(text)))
+        except (OSError, ValueError) as error:
             raise CorpusError(
-                "A vocabulary is a UTF-8 file with one token a line",
+                "A vocabulary is a UTF-8 file with one token a line, or a tokenizer.json with wordpieces",
                 got=f"{path} ({error})",
                 remedy="Give the path of a vocab.txt.",
             ) from error
@@ -215,6 +218,29 @@ def train_vocabulary(
     engine.train_from_iterator((normalizer.normalize_str(t).translate(table) for t in texts), trainer)
     vocabulary = engine.get_vocab()
     return sorted(vocabulary, key=vocabulary.__getitem__)
+
+
+def holds_wordpieces(tokenizer: Any) -> bool:
+    """Say whether the content of a tokenizer.json is that of a WordPiece model."""
+    model = tokenizer.get("model") if isinstance(tokenizer, dict) else None
+    return (
+        isinstance(model, dict) and model.get("type") == "WordPiece" and isinstance(model.get("vocab"), dict)
+    )
+
+
+def _wordpieces(tokenizer: Any) -> list[str]:
+    """Take the wordpieces out of the content of a tokenizer.json, in the order of their ids.
+
+    Raises:
+      ValueError: it holds none, or their ids are not 0, 1, 2, ...
+    """
+    if not holds_wordpieces(tokenizer):
+        raise ValueError("no WordPiece model")
+    ids = tokenizer["model"]["vocab"]
+    ordered = dict(sorted((i, token) for token, i in ids.items() if isinstance(i, int)))
+    if list(ordered) != list(range(len(ids))):
+        raise ValueError("ids that are not 0, 1, 2, ...")
+    return list(ordered.values())
 
 
 class _Filter(dict[int, str]):

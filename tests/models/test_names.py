@@ -43,6 +43,9 @@ def test_start_comes_before_end_in_the_readers_kernel() -> None:
 def test_old_spellings() -> None:
     assert modern("bert.x.LayerNorm.gamma") == "bert.x.LayerNorm.weight"
     assert modern("bert.x.LayerNorm.beta") == "bert.x.LayerNorm.bias"
+    assert (
+        modern("reader.qa_outputs.layer_normalization.beta") == "reader.qa_outputs.layer_normalization.bias"
+    )
     assert modern("bert.x.beta") == "bert.x.beta"
 
 

@@ -114,12 +114,31 @@ def test_sentence_encoder_with_its_transformer_in_a_folder(tmp_path: Path) -> No
     write("BertModel", plain_config(pooling="mean"), tmp_path / "m")
     inner = tmp_path / "m" / "0_Transformer"
     inner.mkdir()
-    for name in ("config.json", "model.safetensors"):
+    (tmp_path / "m" / "vocab.txt").write_text("[PAD]\n")
+    (tmp_path / "m" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    for name in ("config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"):
         (tmp_path / "m" / name).rename(inner / name)
     modules = json.loads((tmp_path / "m" / "modules.json").read_text())
     modules[0]["path"] = "0_Transformer"
     (tmp_path / "m" / "modules.json").write_text(json.dumps(modules))
-    assert import_pretrained(tmp_path / "m").config["pooling"] == "mean"
+    got = import_pretrained(tmp_path / "m")
+    assert (got.config["pooling"], got.vocabulary) == ("mean", inner / "vocab.txt")
+    assert not got.source.lowercase
+
+
+def test_the_pooling_is_read_without_a_list_of_modules(tmp_path: Path) -> None:
+    write("BertModel", plain_config(pooling="mean"), tmp_path / "m")
+    (tmp_path / "m" / "modules.json").unlink()
+    got = import_pretrained(tmp_path / "m")
+    assert (got.config["pooling"], got.config["normalize"]) == ("mean", False)
+
+
+@pytest.mark.parametrize(("kind", "found"), [("WordPiece", True), ("BPE", False)])
+def test_wordpieces_may_stand_in_the_tokenizers_file(tmp_path: Path, kind: str, found: bool) -> None:
+    write("BertModel", plain_config(), tmp_path / "m")
+    path = tmp_path / "m" / "tokenizer.json"
+    path.write_text(json.dumps({"model": {"type": kind, "vocab": {"[PAD]": 0, "a": 1}}}))
+    assert import_pretrained(tmp_path / "m").vocabulary == (path if found else None)
 
 
 def test_the_caller_overrules_the_pooling(tmp_path: Path) -> None:
@@ -245,7 +264,12 @@ def test_both_spellings_of_one_tensor_are_refused(tmp_path: Path) -> None:
     [
         ({"model_type": "roberta"}, "model_type must be bert or realm"),
         ({"hidden_act": "silu"}, "hidden_act must be one of"),
+        ({"hidden_act": ["gelu"]}, "hidden_act must be one of"),
         ({"position_embedding_type": "relative_key"}, "must be absolute"),
+        ({"is_decoder": True}, "is_decoder and add_cross_attention must be false"),
+        ({"num_attention_heads": 3}, "must divide hidden_size, but got 3 and 8"),
+        ({"num_attention_heads": 0, "hidden_size": "8"}, "got hidden_size '8', num_attention_heads 0"),
+        ({"layer_norm_eps": None, "hidden_dropout_prob": -1}, "layer_norm_eps None, hidden_dropout_prob -1"),
         ({"num_hidden_layers": 3}, "16 missing: encoder.layer.2.attention.self.query.weight"),
         ({"num_hidden_layers": 1}, "16 not known: encoder.layer.1"),
         (
@@ -261,8 +285,18 @@ def test_a_config_that_does_not_fit_is_refused(tmp_path: Path, changes: dict, me
         import_pretrained(tmp_path / "m")
 
 
+@pytest.mark.parametrize("unsaid", ["model_type", "position_embedding_type"])
+def test_null_is_what_is_not_said(tmp_path: Path, unsaid: str) -> None:
+    write("BertModel", plain_config(), tmp_path / "m")
+    edit_config(tmp_path / "m", **{unsaid: None})
+    assert import_pretrained(tmp_path / "m").config == plain_config()
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="readable JSON"):
+        import_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(CheckpointError, match="must hold a JSON object, but got list"):
         import_pretrained(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"must hold model.safetensors"):

@@ -41,6 +41,10 @@ def test_shards_are_put_together(tmp_path: Path) -> None:
     index.write_text(json.dumps({"weight_map": {"a.weight": "../elsewhere.safetensors"}}))
     with pytest.raises(CheckpointError, match="in the folder itself"):
         read_tensors(tmp_path)
+    for listed in ({}, {"weight_map": ["a.weight"]}):
+        index.write_text(json.dumps(listed))
+        with pytest.raises(CheckpointError, match="must hold a weight_map"):
+            read_tensors(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"\x10\0\0\0\0\0\0\0{}", pickle.dumps({"a": 1})])

@@ -92,6 +92,26 @@ def test_scores_are_a_layer_norm_and_a_linear_layer_over_every_span(length, max_
     np.testing.assert_allclose(found, (normal * scale + shift) @ kernel + 0.5, rtol=1e-4, atol=1e-5)
 
 
+def test_scores_stay_exact_where_features_are_far_above_their_spread():
+    """Sums of squares that are not centred lose a hundred times what float32 has to lose here."""
+    rng = np.random.default_rng(0)
+    starts, ends = (10 + 0.3 * rng.standard_normal((2, 6, 64)).astype(np.float32) for _ in range(2))
+    kernel = rng.standard_normal(64).astype(np.float32)
+    found = normalised_span_scores(
+        jnp.asarray(starts),
+        jnp.asarray(ends),
+        max_width=3,
+        weights=jnp.asarray(kernel),
+        bias=jnp.zeros(()),
+        epsilon=1e-3,
+    )
+    first, last = span_table(6, 3)
+    hidden = starts[:, first].astype(np.float64) + ends[:, last]
+    normal = (hidden - hidden.mean(-1, keepdims=True)) / np.sqrt(hidden.var(-1, keepdims=True) + 1e-3)
+    wanted = normal @ kernel.astype(np.float64)
+    assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
 @settings(deadline=None, max_examples=50)
 @given(MASKS, st.sampled_from([1, 3, 8]))
 def test_spans_of_words_neither_begin_nor_end_inside_a_word(is_continuation, max_width):

@@ -1,5 +1,7 @@
 """Public checkpoints as run folders, and back."""
 
+import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -49,12 +51,38 @@ def test_an_open_qa_model_comes_back_with_parameters_index_and_blocks(exported, 
     assert all(a.probability > 0 for a in answer_questions(after, texts))
 
 
-def test_the_public_settings_of_an_open_qa_model_are_taken_over(exported):
-    config = imported_config(import_pretrained(exported), name="x")
-    assert (config.qa.loss, config.qa.candidates, config.name) == ("orqa", 5, "x")
-    longest = config.model.bert.max_positions
-    assert config.shapes.joint_length <= longest and config.shapes.block_length <= longest
-    assert config.shapes.query_length < config.shapes.joint_length
+def test_how_a_reader_is_used_is_written_and_taken_over(exported, tiny_runs):
+    before = open_run(tiny_runs.qa).config
+    after = imported_config(import_pretrained(exported), name="x")
+    assert (after.qa.loss, after.name) == ("orqa", "x")
+    assert after.qa.candidates == before.qa.candidates
+    assert after.shapes.joint_length == before.shapes.joint_length
+    assert after.shapes.query_length == before.shapes.query_length
+
+
+@pytest.mark.parametrize("tokens", [2, 12, 64])
+def test_a_reader_of_few_tokens_is_imported(exported, tokens, tmp_path):
+    """Fewer than a question may have by default: the question's limit is one less."""
+    folder = shutil.copytree(exported, tmp_path / "public")
+    said = json.loads((folder / "config.json").read_text())
+    said = {k: v for k, v in said.items() if k != "searcher_seq_len"} | {"reader_seq_len": tokens}
+    (folder / "config.json").write_text(json.dumps(said))
+    assert main(["import", str(folder), "--workdir", str(tmp_path / "run")]) == 0
+    shapes = imported_config(import_pretrained(folder), name="run").shapes
+    longest = said["max_position_embeddings"]
+    assert (shapes.joint_length, shapes.query_length) == (min(tokens, longest), min(tokens, longest, 65) - 1)
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "again")]) == 0
+    assert json.loads((tmp_path / "again" / "config.json").read_text()) == said
+
+
+def test_wordpieces_of_a_tokenizers_file_become_the_vocabulary(exported, tiny_runs, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "public")
+    pieces = (folder / "vocab.txt").read_text().splitlines()
+    vocab = {piece: i for i, piece in reversed(list(enumerate(pieces)))}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"type": "WordPiece", "vocab": vocab}}))
+    (folder / "vocab.txt").unlink()
+    save_imported(import_pretrained(folder), tmp_path / "run", corpus=open_run(tiny_runs.qa).corpus)
+    assert (tmp_path / "run" / "vocab.txt").read_text().splitlines() == pieces
 
 
 def test_a_corpus_of_other_blocks_is_refused_and_leaves_no_run(exported, tiny_runs, tmp_path):

@@ -114,6 +114,22 @@ def test_a_file_that_is_no_vocabulary_is_refused(tmp_path):
         Tokenizer.load(tmp_path / "latin.txt")
 
 
+def test_a_tokenizers_file_is_read_in_the_order_of_its_ids(tokenizer, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    ids = {piece: i for i, piece in enumerate(tokenizer.vocabulary)}
+    for model in (
+        {"type": "BPE", "vocab": ids},
+        {"type": "WordPiece", "vocab": ids | {"[PAD]": len(ids)}},
+        {"type": "WordPiece", "vocab": ids | {"[PAD]": None}},
+        {"type": "WordPiece"},
+    ):
+        path.write_text(json.dumps({"model": model}))
+        with pytest.raises(CorpusError, match="tokenizer.json with wordpieces"):
+            Tokenizer.load(path)
+    path.write_text(json.dumps({"model": {"type": "WordPiece", "vocab": dict(reversed(ids.items()))}}))
+    assert Tokenizer.load(path).vocabulary == tokenizer.vocabulary
+
+
 TEXTS = ["The cathedral of Reims, the cathedrals of France.", "A cathedral café in Reims (1211)."] * 3
 
 
