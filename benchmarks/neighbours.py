@@ -5,7 +5,7 @@
 
 Embeddings are drawn around centres, or are those of an index (`--embeddings RUN/index/vSTEP/embeddings.npy`).
 Ours have the settings of realm_jax/index/scann.py; the peers are tried with several efforts, which gives a
-curve of recall and speed. All take turns, with equal threads.
+curve of recall and speed. All take turns, with equal threads; of two searches in a row the second counts.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         def add(side: Side, label: str, **settings: object) -> None:
             facts[label] = side.prepare("search", label=label, folder=folder, **settings)
-            runs[label] = partial(side.run, label)
+            runs[label] = partial(second, side, label)
 
         ours = stack.enter_context(
             Side("benchmarks.our_indexes", python=sys.executable, threads=args.threads)
@@ -82,6 +82,12 @@ def main(arguments: list[str] | None = None) -> None:
             f"{label:<18} recall@{args.k} {said['recall']:.3f}, {args.queries / median:6.0f} queries/s, "
             f"build {said['build']:5.1f} s, {said['megabytes']:6.1f} MB"
         )
+
+
+def second(side: Side, label: str) -> Took:
+    """Search twice and count the second: the first finds caches full of the rows of the index before it."""
+    side.run(label)
+    return side.run(label)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,9 @@ from realm_jax.index.scann import (
     BRUTE_FORCE_BELOW,
     REORDER,
     SETTINGS,
-    ScannSettings,
     build_scann,
     leaves_for,
     load_scann,
-    reordered,
     settings_for,
 )
 from tests.index.fake import clustered
@@ -35,10 +33,18 @@ def test_a_tree_is_searched_in_part(count):
 
 
 @pytest.mark.parametrize(
-    ("count", "k", "expected"), [(13_353_718, 5000, 121), (60_000, 5000, 408), (60_000, 10, 31)]
+    ("count", "k", "expected"),
+    [
+        (13_353_718, 10, 121),  # the root of four times sqrt(N)
+        (13_353_718, 80, 242),  # twice that
+        (13_353_718, 5000, 960),  # 500^(1/3) of that
+        (60_000, 5000, 408),  # 50,000 blocks: sqrt(N) / 2 are in a leaf
+        (60_000, 10, 31),
+        (60_000, 1, 31),
+    ],
 )
-def test_more_leaves_are_searched_where_a_beam_asks_for_a_good_part_of_all_blocks(count, k, expected):
-    """The root of four times sqrt(N), or those that hold ten times k; sqrt(N) / 2 blocks are in a leaf."""
+def test_more_leaves_are_searched_for_more_results(count, k, expected):
+    """As the cube root of k from ten results on, and no fewer than hold ten times k."""
     settings = settings_for(count)
     assert leaves_for(settings, count, k) == pytest.approx(expected, abs=1)
     assert leaves_for(settings, count, count) == settings.leaves
@@ -62,14 +68,6 @@ def test_the_tree_finds_nearly_all_is_the_same_every_time_and_survives_saving(ne
     assert measure_recall(first, embeddings, queries[:8], k=2000) > 0.95
     many = first.search(queries[:2], BRUTE_FORCE_BELOW)
     assert not np.isnan(many.scores).any() and (np.isneginf(many.scores) == (many.block_ids < 0)).all()
-
-
-@pytest.mark.parametrize(
-    ("k", "expected"), [(8, 20), (10, 20), (11, 40), (30, 60), (50, 100), (60, 120), (5000, 10_000)]
-)
-def test_more_results_are_rescored_in_proportion(k, expected):
-    """20 for ten results and for every ten more, 100 at most, but never fewer than two for each result."""
-    assert reordered(ScannSettings(leaves=600, leaves_to_search=2, reorder=20), k) == expected
 
 
 def test_as_much_is_searched_and_rescored_as_the_embeddings_ask_for(needs_scann, tmp_path):
