@@ -65,9 +65,9 @@ def settings_for(count: int) -> ScannSettings:
 def leaves_for(settings: ScannSettings, count: int, k: int) -> int | None:
     """Say how many leaves are searched for k results.
 
-    What was measured is for TUNED_K. Of 57,126 embeddings after ICT two to three times as many leaves give the
-    same recall for 100 results, five times as many for 1000: about the cube root of k. A choice of ten times k
-    must be there too.
+    What was measured is for TUNED_K. Of 57,126 embeddings after ICT two to three times as many leaves give
+    the same recall for 100 results, five times as many for 1000: about the cube root of k. A choice of ten
+    times k must be there too.
 
     Args:
       settings: of the index.
