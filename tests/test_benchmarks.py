@@ -16,7 +16,16 @@ from realm_jax.data.corpus import Corpus
 from tests.tiny_run import quick_compilation
 
 ROOT = Path(__file__).resolve().parents[1]
-PARTS = {"turns", "sizes", "vectors", "ours", "port", "our_indexes", "other_indexes"}  # no commands
+PARTS = {
+    "turns",
+    "sizes",
+    "vectors",
+    "ours",
+    "port",
+    "our_indexes",
+    "other_indexes",
+    "port_models",
+}  # no commands
 COMMANDS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in PARTS)
 TINY = Size(
     hidden=8,

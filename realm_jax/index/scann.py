@@ -23,9 +23,7 @@ PICKLE = "scann_docids.pkl"  # written by ScaNN for named rows, which are not us
 DIMENSIONS_PER_CODE = 1
 CENTRES_FOR_PRODUCTS = 2.0  # what errors along a centre weigh; with 1 and 4 less was found
 REORDER = 100  # candidates rescored exactly for few results, at most
-RESCORED_A_RESULT = (
-    3  # and for many: with 2 up to 3.5% of 100 results were missed for want of it, with 3 0.6%
-)
+RESCORED_A_RESULT = 3  # and for many: for want of a third up to 3% of 100 results were missed
 BRUTE_FORCE_BELOW = 20_000  # blocks; under this a tree costs recall and saves nothing that can be felt
 # How many leaves must be searched, and how many candidates rescored, depends on how the embeddings lie: of
 # 57,126 after 1000 steps of ICT 32 of 478 leaves and 50 candidates, of tight clusters 1 and 30. So it is

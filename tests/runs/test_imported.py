@@ -18,6 +18,7 @@ from realm_jax.models.pretrained import import_pretrained
 from realm_jax.runs.imported import imported_config, save_imported
 from realm_jax.runs.setup import initial_params, models_of
 from realm_jax.train.checkpoint import Checkpoints
+from tests.models.oracle import oracle_folder
 from tests.tiny_run import TinyRuns
 
 
@@ -73,6 +74,15 @@ def test_a_reader_of_few_tokens_is_imported(exported, tokens, tmp_path):
     assert (shapes.joint_length, shapes.query_length) == (min(tokens, longest), min(tokens, longest, 65) - 1)
     assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "again")]) == 0
     assert json.loads((tmp_path / "again" / "config.json").read_text()) == said
+
+
+@pytest.mark.parametrize("name", ["scorer_two_towers", "encoder", "reader", "open_qa"])
+def test_oracles_are_imported_by_the_command(name, tmp_path, capsys):
+    folder = oracle_folder(name, tmp_path)
+    assert main(["import", str(folder), "--workdir", str(tmp_path / "run")]) == 0, capsys.readouterr().err
+    saved = Checkpoints(tmp_path / "run").restore_params()
+    for part, params in import_pretrained(folder).params.items():
+        assert equal(saved[part], params)
 
 
 def test_wordpieces_of_a_tokenizers_file_become_the_vocabulary(exported, tiny_runs, tmp_path):
