@@ -32,6 +32,7 @@ from realm_jax.ops.marginal import token_loss
 from realm_jax.ops.open_qa import best_spans, orqa_loss, orqa_span_log_prob
 from realm_jax.ops.relevance import relevance_score, retrieval_log_prob
 from realm_jax.ops.spans import span_allowed, span_matches, span_table
+from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.types import Params, Tokens
 
 Arrays = Mapping[str, np.ndarray]
@@ -114,7 +115,8 @@ def excess(name: str, folder: Path) -> float:
     with np.load(folder / "case.npz") as stored:
         case = dict(stored)
     compute = jax.value_and_grad(lambda params: COMPUTED[name](models, params, case), has_aux=True)
-    (_, outputs), gradients = jax.jit(compute)(pretrained.params)
+    saved = Checkpoints(folder / "run").restore_params()
+    (_, outputs), gradients = jax.jit(compute)({part: saved[part] for part in pretrained.params})
     places = pretrained.source.places
     if "encoder" in places:  # a BERT with a head is an embedder too, of the same tensors
         places = {"encoder": places["encoder"]}

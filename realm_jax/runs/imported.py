@@ -118,19 +118,28 @@ def imported_config(pretrained: Pretrained, *, name: str) -> Config:
     model: ModelConfig = from_dict(ModelConfig, pretrained.config, where="model")
     longest = model.bert.max_positions
     shapes, qa = ShapeConfig(), QaConfig()
-    joint, query = shapes.joint_length, min(shapes.query_length, max(longest // 4, 3))
+    joint = min(shapes.joint_length, longest)
+    query = min(shapes.query_length, max(longest // 4, 3), joint - 1)
     if "reader" in pretrained.params:
-        public = reader_config(pretrained.source.config)
+        public = reader_taken_over(pretrained.source, longest=longest)
         joint, query = public["reader_seq_len"], public["searcher_seq_len"]
         qa = replace(qa, loss="orqa", candidates=public["reader_beam_size"])
-    joint = min(joint, longest)
     shapes = replace(
-        shapes,
-        joint_length=joint,
-        query_length=min(query, joint - 1),
-        block_length=min(shapes.block_length, longest),
+        shapes, joint_length=joint, query_length=query, block_length=min(shapes.block_length, longest)
     )
     return Config(name=name, model=model, shapes=shapes, qa=qa)
+
+
+def reader_taken_over(source: Source, *, longest: int) -> dict[str, int]:
+    """Say how an imported reader is used: as its config says, within the model's positions.
+
+    Args:
+      source: the layout.
+      longest: positions of the model.
+    """
+    said = reader_config(source.config)
+    joint = min(said["reader_seq_len"], longest)
+    return {**said, "reader_seq_len": joint, "searcher_seq_len": min(said["searcher_seq_len"], joint - 1)}
 
 
 def export_run(
@@ -197,12 +206,10 @@ def with_reader_config(source: Source, config: Config) -> Source:
     """
     if "reader" not in source.places:
         return source
-    shapes, said = config.shapes, reader_config(source.config)
-    joint = min(said["reader_seq_len"], config.model.bert.max_positions)
-    taken = {**said, "reader_seq_len": joint, "searcher_seq_len": min(said["searcher_seq_len"], joint - 1)}
+    taken = reader_taken_over(source, longest=config.model.bert.max_positions)
     used = {
-        "reader_seq_len": shapes.joint_length,
-        "searcher_seq_len": shapes.query_length,
+        "reader_seq_len": config.shapes.joint_length,
+        "searcher_seq_len": config.shapes.query_length,
         "reader_beam_size": config.qa.candidates,
     }
     changed = {name: value for name, value in used.items() if value != taken[name]}
