@@ -5,6 +5,7 @@ Called by experiments/ablations.sh; reads runs/ablations-SEED.
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -119,6 +120,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="*", default=[], choices=list(LABELS)[3:], help="rows")
     parser.add_argument("--seeds", nargs="+", type=int, required=True, help="runs that are averaged")
     arguments = parser.parse_args()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # warns of what is meant so
     measured = [measure(seed, arguments.variants) for seed in arguments.seeds]
     figures = {
         name: {row: [one[name][row] for one in measured] for row in measured[0][name]} for name in FIGURES

@@ -5,6 +5,7 @@ Called by experiments/quickstart.sh; reads a run's folders and writes report.jso
 
 import argparse
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,7 @@ def main() -> None:
         "--seconds", type=float, required=True, help="how long training took, since this start"
     )
     arguments = parser.parse_args()
+    logging.getLogger("absl").setLevel(logging.ERROR)  # warns of what is meant so
     keep_freed_memory(os.environ)
     figures, run, questions = measure(arguments.run)
     figures["seconds"] = arguments.seconds

@@ -41,18 +41,21 @@ def best_span_of_each(
     of, place = np.nonzero(candidates.is_valid & (candidates.block_ids != NO_BLOCK))
     order = np.argsort(lengths[of, place], kind="stable")
     size = run.batch_size * shape[1]
+    reading = []  # nobody waits for a call before the next one is made
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
         padded = np.resize(chosen, size)
         length = row_length(int(lengths[of[chosen], place[chosen]].max()), longest=longest)
         of_row, place_row = of[padded], place[padded]
-        found = run.read_pairs(
+        read = run.read_pairs(
             run.params,
             jax.tree.map(lambda leaf, rows=of_row: leaf[rows], questions),
             jax.tree.map(lambda leaf, rows=of_row, places=place_row: leaf[rows, places], body),
             length=length,
         )
-        best, score, rest = (np.asarray(leaf)[: len(chosen)] for leaf in found)
+        reading.append((chosen, length, read))
+    for chosen, length, read in reading:
+        best, score, rest = (np.asarray(leaf)[: len(chosen)] for leaf in read)
         here = of[chosen], place[chosen]
         ends = np.stack([side[best] for side in span_table(length, width)], axis=-1)
         spans[here] = ends - questions.length[of[chosen], None]

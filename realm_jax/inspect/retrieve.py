@@ -63,13 +63,11 @@ def search(run: LoadedRun, texts: Sequence[str], *, retriever: RetrieverName, k:
 
 def search_rows(run: LoadedRun, rows: Rows, *, k: int) -> Search:
     """Find the k best blocks of tokenised texts `[B, L]` with the run's embedder and index."""
-    found = []
-    for numbers, real in run.batches(len(rows.length)):
-        batch = jax.tree.map(lambda leaf, numbers=numbers: leaf[numbers], rows)
-        embeddings = np.asarray(run.embed_queries(run.params, batch))
-        found.append(run.version.index.search(embeddings, k))
-        found[-1] = jax.tree.map(lambda leaf, real=real: leaf[:real], found[-1])
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+    count = len(rows.length)
+    batches = (jax.tree.map(lambda leaf, n=numbers: leaf[n], rows) for numbers, _ in run.batches(count))
+    embeddings = np.concatenate([np.asarray(run.embed_queries(run.params, batch)) for batch in batches])
+    # One search for all passes over the index once for many; whole batches, for few programs to compile.
+    return jax.tree.map(lambda leaf: leaf[:count], run.version.index.search(embeddings, k))
 
 
 def read_candidates(run: LoadedRun, found: Search, *, count: int) -> tuple[Candidates, np.ndarray]:

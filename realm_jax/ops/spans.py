@@ -57,11 +57,18 @@ def normalised_span_scores(
         hidden = jax.nn.relu(both.astype(jnp.float32))
         hidden = hidden - jnp.mean(hidden, axis=-1, keepdims=True)
         variance = jnp.mean(hidden * hidden, axis=-1)
-        # An elementwise product, not a matrix product: it joins the loop that sums the squares.
-        weighed = jnp.sum(hidden * weights.reshape((1,) * (hidden.ndim - 1) + (-1,)), axis=-1)
+        weighed = lax.platform_dependent(hidden, weights, cpu=jnp.matmul, default=weighed_sum)
         return weighed * lax.rsqrt(variance + epsilon) + bias
 
     return jnp.concatenate([scores(wider) for wider in range(min(max_width, length))], axis=-1)
+
+
+def weighed_sum(hidden: Array, weights: Array) -> Array:
+    """Multiply as `matmul` does: in one loop with the sum of squares, and in float32 on every accelerator.
+
+    A CPU copies the weights for every row first, which makes it several times as slow as a product.
+    """
+    return jnp.sum(hidden * weights.reshape((1,) * (hidden.ndim - 1) + (-1,)), axis=-1)
 
 
 def span_allowed(token_mask: Array, *, max_width: int, is_continuation: Array | None = None) -> Array:

@@ -13,6 +13,7 @@ from realm_jax.ops.spans import (
     span_matches,
     span_table,
     spans_of_words,
+    weighed_sum,
 )
 
 
@@ -90,6 +91,15 @@ def test_scores_are_a_layer_norm_and_a_linear_layer_over_every_span(length, max_
     hidden = np.maximum(starts[:, first] + ends[:, last], 0).astype(np.float64)
     normal = (hidden - hidden.mean(-1, keepdims=True)) / np.sqrt(hidden.var(-1, keepdims=True) + 1e-3)
     np.testing.assert_allclose(found, (normal * scale + shift) @ kernel + 0.5, rtol=1e-4, atol=1e-5)
+
+
+def test_processors_and_accelerators_weigh_the_same_way():
+    """Only a processor's way runs here."""
+    rng = np.random.default_rng(0)
+    hidden, weights = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 3, 7), 7))
+    np.testing.assert_allclose(
+        weighed_sum(jnp.asarray(hidden), jnp.asarray(weights)), hidden @ weights, rtol=1e-4
+    )
 
 
 def test_scores_stay_exact_where_features_are_far_above_their_spread():
