@@ -52,4 +52,5 @@ finetune qa_best wiki_best_reader --encoder-from runs/minilm
 for reader in bm25 ict realm minilm best; do
   evaluate "qa_$reader" model --candidates 3
 done
+evaluate qa_minilm bm25 --retriever bm25 --candidates 3
 evaluate qa_realm null --retriever null
