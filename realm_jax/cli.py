@@ -30,12 +30,19 @@ _CLOSED = (
     "A command may read its inputs and write to its folders",
     "Change the permissions, or choose another path.",
 )
+_NAMED = (
+    "A path can be made or read where it is named",
+    "Choose another name: a part of this one is a file, is there already, or is too long.",
+)
 DISK_ERRORS = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
     errno.EROFS: _CLOSED,
     errno.EACCES: _CLOSED,
     errno.EPERM: _CLOSED,
+    errno.ENOTDIR: _NAMED,
+    errno.EEXIST: _NAMED,
+    errno.ENAMETOOLONG: _NAMED,
 }
 COMMANDS = {
     "vocabulary": Command("text", "vocabulary", "train a WordPiece vocabulary on texts"),

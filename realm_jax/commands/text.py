@@ -114,10 +114,11 @@ def vocabulary(arguments: Sequence[str], *, prog: str) -> None:
             got=f"no document in {', '.join(options.sources) or 'no source'}",
             remedy="Name JSONL files or folders of .txt files.",
         )
-    tokens = train_vocabulary(texts, vocab_size=options.size, min_frequency=options.min_frequency)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     aside = options.out.with_name(f".{options.out.name}.{os.getpid()}.unfinished")
     try:
+        aside.touch()  # before the work, which would be lost where nothing can be written
+        tokens = train_vocabulary(texts, vocab_size=options.size, min_frequency=options.min_frequency)
         Tokenizer(tokens).save(aside)
         aside.rename(options.out)
     finally:

@@ -13,7 +13,6 @@ from realm_jax.errors import ConfigError
 
 RetrieverName = Literal["model", "bm25", "null"]
 OptionalRetriever = Annotated[RetrieverName | None, arg(metavar="{model,bm25,null}", help_behavior_hint="")]
-SHOWN_BAD_RECORDS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,8 +153,10 @@ def evaluate(arguments: Sequence[str], *, prog: str) -> None:
     run = _open(options, fresh_index=options.fresh_index, batch_size=options.batch_size)
     path = run.config.dev_questions if options.questions == "dev" else options.questions
     questions = Questions.load(path) if path is not None else None
-    for bad in questions.bad_records[:SHOWN_BAD_RECORDS] if questions else ():
-        to_stderr(f"left out: {bad}")
+    for line in questions.left_out() if questions else ():
+        to_stderr(line)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost otherwise
     evaluation = evaluate_run(
         run,
         questions,

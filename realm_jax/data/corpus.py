@@ -11,6 +11,7 @@ import numpy as np
 
 from realm_jax.data.writer import FORMAT, MANIFEST, OFFSET_ARRAYS, ROW_ARRAYS, VOCABULARY
 from realm_jax.errors import CorpusError
+from realm_jax.text.answers import whole_character
 from realm_jax.text.packing import null_blocks
 from realm_jax.text.swap import SpanPool
 from realm_jax.text.tokenizer import Tokenizer
@@ -54,6 +55,9 @@ class Corpus:
             manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
             if not isinstance(manifest, dict) or "content_hash" not in manifest:
                 raise ValueError(f"its {MANIFEST} is that of something else")
+            missing = {"arrays", "tokenizer_hash", "kinds"} - set(manifest)
+            if manifest.get("format") == FORMAT and missing:
+                raise ValueError(f"its {MANIFEST} lacks {', '.join(sorted(missing))}")
         except (OSError, ValueError) as error:
             raise CorpusError(
                 f"A prepared corpus is a folder with a {MANIFEST}",
@@ -189,7 +193,8 @@ class Corpus:
             stored = self.body(block_id)
             if np.array_equal(encoding.ids, stored[:-1]):
                 last = min(stop, len(encoding.ids) - 1)  # the closing [SEP] stands for no text
-                texts.append(body[int(encoding.offsets[start, 0]) : int(encoding.offsets[last, 1])])
+                end = whole_character(body, int(encoding.offsets[last, 1]))
+                texts.append(body[int(encoding.offsets[start, 0]) : end])
             else:  # a block that starts inside a word longer than the budget reads differently on its own
                 texts.append(self.tokenizer.decode(stored[start : stop + 1]))
         return texts

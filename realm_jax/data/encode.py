@@ -1,7 +1,9 @@
 """Records to token arrays, a chunk at a time. No jax: worker processes import this."""
 
+import multiprocessing
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -222,8 +224,17 @@ _worker: dict[str, object] = {}
 def start_worker(vocabulary: Sequence[str], settings: dict[str, object]) -> None:
     """Set up a worker process: its tokenizer is built once, and keeps to one core; Ctrl-C is the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     _worker.update(settings, words=WordCache(Tokenizer(vocabulary)))
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has ended, however it did."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def work(records: Sequence[RawRecord]) -> EncodedChunk:

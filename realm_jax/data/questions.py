@@ -1,5 +1,8 @@
 """Open-domain question sets, and where their answers stand in blocks."""
 
+import hashlib
+import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from realm_jax.data.stream import Stream, build_stream
 from realm_jax.errors import CorpusError
 from realm_jax.text.answers import span_starts
 from realm_jax.text.packing import framed, pack_rows
-from realm_jax.text.regex import RegexMatcher
+from realm_jax.text.regex import FLAGS, RegexMatcher
 from realm_jax.text.tokenizer import Tokenizer
 from realm_jax.types import NO_BLOCK, Rows
 
@@ -80,6 +83,18 @@ class Questions(Sequence[Question]):
             )
         return cls(tuple(items), dict(Counter(record.reason for record in bad)), tuple(bad))
 
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of all questions, in order."""
+        return hashlib.sha256(repr([tuple(item) for item in self.items]).encode()).hexdigest()
+
+    def left_out(self, *, shown: int = 20) -> list[str]:
+        """Return a line for each of the first records that were left out, and one that counts them all."""
+        if not self.bad_records:
+            return []
+        counts = ", ".join(f"{n} {reason}" for reason, n in self.bad_counts.items())
+        return [*(f"left out: {bad}" for bad in self.bad_records[:shown]), f"questions left out: {counts}"]
+
     def __len__(self) -> int:
         return len(self.items)
 
@@ -109,24 +124,43 @@ def parse_question(raw: RawRecord) -> Question | BadRecord:
     answers = [answer for answer in answers if answer.strip()]
     if not answers:
         return BadRecord(raw.file, raw.line, "empty_text", "no answer")
-    gold, is_regex = _listed(value.get("gold_passage_ids", [])), value.get("is_regex", False)
+    gold, is_regex = _listed(_given(value, "gold_passage_ids", [])), _given(value, "is_regex", False)
     if not isinstance(gold, list) or not isinstance(is_regex, bool):
         return BadRecord(
             raw.file, raw.line, "wrong_type", "gold_passage_ids is not a list, or is_regex not true or false"
         )
-    return Question(
-        _plain(value.get("id", value.get("question_id", f"{raw.file}:{raw.line}"))),
-        question,
-        tuple(answers),
-        is_regex,
-        tuple(_plain(i) for i in gold),
-        _plain(value.get("source", "")),
-    )
+    broken = [(answer, fault) for answer in answers if is_regex and (fault := pattern_fault(answer))]
+    if broken:
+        return BadRecord(raw.file, raw.line, "broken_pattern", f"{broken[0][0]!r}: {broken[0][1]}")
+    number = _given(value, "id", _given(value, "question_id", f"{raw.file}:{raw.line}"))
+    names = []
+    for given in (number, _given(value, "source", ""), *gold):
+        name = _plain(raw, given)
+        if isinstance(name, BadRecord):
+            return name
+        names.append(name)
+    return Question(names[0], question, tuple(answers), is_regex, tuple(names[2:]), names[1])
+
+
+def pattern_fault(pattern: str) -> str | None:
+    """Return why a regular expression cannot be compiled, None where it can."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            re.compile(pattern, FLAGS)
+    except (re.error, ValueError, OverflowError, RecursionError) as error:
+        return str(error)
+    return None
+
+
+def _given(value: Mapping[str, Any], name: str, otherwise: Any) -> Any:
+    """Return a field; one that is null, as tables export what is absent, counts as absent."""
+    found = value.get(name)
+    return otherwise if found is None else found
 
 
 def _answers(raw: RawRecord, value: Mapping[str, Any]) -> list[str] | BadRecord:
     """Return the answers of a record, each of them text."""
-    answers = value.get("answers", value.get("answer"))
+    answers = _given(value, "answers", value.get("answer"))
     if isinstance(answers, Mapping):
         answers = answers.get("aliases", answers.get("text"))
     if answers is None:
@@ -148,9 +182,11 @@ def _listed(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-def _plain(value: Any) -> str:
-    """Return an id or a name as text; TFDS gives text as bytes."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def _plain(raw: RawRecord, value: Any) -> str | BadRecord:
+    """Return an id or a name as text: a whole number is one too, and TFDS gives text as bytes."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return text_field(raw, {"an id or a source": value}, "an id or a source")
 
 
 class QuestionRows(NamedTuple):
@@ -204,7 +240,7 @@ def question_stream(
             "stream": "questions",
             "tokenizer": tokenizer.content_hash,
             "query_length": query_length,
-            "first": questions[0].question,
+            "questions": questions.content_hash,
         },
     )
 
@@ -310,7 +346,7 @@ def find_occurrences(
     word_end[..., :L] = ~is_continuation[bodies]
     hits = [np.zeros((0, 4), np.int64)]  # b, k, start, stop
     for b, runs in enumerate(answers):
-        distinct = {run.tobytes(): run for run in runs if len(run) and unk_id not in run}
+        distinct = {run.tobytes(): run for run in runs if 0 < len(run) <= L and unk_id not in run}
         for run in distinct.values():
             found = span_starts(bodies[b], run)
             width = len(run)

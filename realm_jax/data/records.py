@@ -131,7 +131,7 @@ def parse_document(raw: RawRecord, fields: Fields) -> Document | BadRecord | Ski
         return BadRecord(raw.file, raw.line, "empty_text", f"{fields.text} is blank")
     number = value.get(fields.id)
     if number is None:
-        number = f"{raw.file}:{raw.line}"
+        number = f"{raw.file}:{raw.line}".encode("utf-8", "backslashreplace").decode()  # any file name
     elif isinstance(number, bool) or not isinstance(number, str | bytes | int):
         return BadRecord(raw.file, raw.line, "wrong_type", f"{fields.id} is {type(number).__name__}")
     elif not isinstance(number, int):

@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,14 +47,14 @@ class TextFolder:
     def __init__(self, path: Path):
         self.name = str(path)
         self._folder = path if path.is_dir() else path.parent
-        self._files = sorted(f for f in path.rglob("*.txt") if f.is_file()) if path.is_dir() else [path]
+        self._files = _text_files(path) if path.is_dir() else [path]
         if not self._files:
             raise CorpusError(
                 "A folder given as a source holds .txt files",
                 got=f"none in {path}",
                 remedy="Give another folder, or a .jsonl file.",
             )
-        self.total = float(sum(file.stat().st_size for file in self._files))
+        self.total = float(sum(file.stat().st_size for file in self._files if file.exists()))
 
     def records(self) -> Iterator[RawRecord]:
         position = 0.0
@@ -69,6 +70,20 @@ class TextFolder:
             position += len(data)
             fields = {"title": file.stem, "text": data, "id": file.relative_to(self._folder).as_posix()}
             yield RawRecord(str(file), 1, fields, position)
+
+
+def _text_files(folder: Path) -> list[Path]:
+    """List the .txt files of a folder and its subfolders; unreadable ones too, to be told of."""
+
+    def closed(error: OSError) -> None:
+        raise CorpusError(
+            "Every subfolder of a source can be read",
+            got=f"{error.filename} ({error.strerror})",
+            remedy="Make it readable, or move it out of the folder.",
+        ) from error
+
+    found = (Path(place, name) for place, _, names in os.walk(folder, onerror=closed) for name in names)
+    return sorted(file for file in found if file.suffix == ".txt")
 
 
 class TfdsSplit:
@@ -92,12 +107,14 @@ class TfdsSplit:
             ) from error
         self.name = f"tfds:{name}"
         try:
-            self._rows: Sequence[Any] = tfds.data_source(dataset, split=split, data_dir=data_dir)
+            self._rows: Sequence[Any] = tfds.data_source(
+                dataset, split=split, data_dir=data_dir, download=False
+            )
         except ImportError as error:  # TFDS imports what a dataset needs when it is asked for
             raise MissingExtra(
                 f"{self.name} needs a further package", got=str(error), remedy=f"pip install {error.name}."
             ) from error
-        except (ValueError, NotImplementedError, OSError) as error:
+        except (ValueError, NotImplementedError, OSError, AssertionError) as error:
             reason = str(error).strip() or type(error).__name__
             raise CorpusError(
                 "A TFDS source is a dataset, config and split that TFDS can read by index",
@@ -137,6 +154,12 @@ def open_source(source: str | Path, *, tfds_dir: str | Path | None = None) -> So
     """
     if str(source).startswith("tfds:"):
         return TfdsSplit(str(source).removeprefix("tfds:"), data_dir=tfds_dir)
+    if not str(source) or "://" in str(source):
+        raise CorpusError(
+            "A source is a file or folder of this machine, or tfds:name/config:split",
+            got=str(source) or "an empty name",
+            remedy="Name one; what lies in an object store is copied or mounted first.",
+        )
     path = Path(source)
     if path.is_dir() or (path.is_file() and path.suffix == ".txt"):
         return TextFolder(path)

@@ -30,6 +30,7 @@ class CorpusWriter:
     """
 
     def __init__(self, out: Path, *, overwrite: bool):
+        out = out.resolve()  # of a link the folder is replaced that it leads to
         self._out, self._overwrite, self._lock = out, overwrite, FolderLock(out)
         self._aside = self._lock.aside(UNFINISHED)
         self.scratch = self._aside / "scratch"  # a folder that goes when the corpus is finished
@@ -135,6 +136,16 @@ class CorpusWriter:
                 "overwrite replaces a prepared corpus only",
                 got=f"{self._out}, which is none",
                 remedy="Remove it yourself if you are sure, or choose another folder.",
+            )
+
+        arrays = (f"{name}.bin" for name in (*ROW_ARRAYS, *OFFSET_ARRAYS, "texts"))
+        own = {MANIFEST, VOCABULARY, BAD_RECORDS, *arrays}
+        foreign = sorted({file.name for file in self._out.iterdir()} - own) if self._out.exists() else []
+        if foreign:
+            raise CorpusError(
+                "overwrite replaces a folder that holds a prepared corpus alone",
+                got=f"{self._out} with {', '.join(foreign[:5])}",
+                remedy="Move what is yours elsewhere, or choose another folder.",
             )
 
     def _publish(self) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.questions import Question
-from realm_jax.text.answers import exact_match, has_answer_words, matching_spans, words
+from realm_jax.text.answers import exact_match, has_answer_words, matching_spans, whole_character, words
 from realm_jax.text.regex import RegexMatcher
 from realm_jax.types import NO_BLOCK
 
@@ -40,15 +40,18 @@ def is_readable(
       matcher: runs regular expressions.
     """
     if question.is_regex:
-        hits = np.array(matcher.search(text, question.answers), np.int64).reshape(-1, 2)
-        first = np.searchsorted(offsets[:, 0], hits[:, 0])
-        last = np.searchsorted(offsets[:, 0], hits[:, 1]) - 1
-        spans = np.stack([first, last], axis=1)
-    else:
-        spans = matching_spans(text, offsets, question.answers)
+        # An expression matches at the beginning of a span, so of spans with one beginning the longest says it
+        # for all, unless the expression asks for an end.
+        shorter = max_width if any("$" in pattern or "(?" in pattern for pattern in question.answers) else 1
+        spans = [
+            text[start : offsets[min(i + max_width, len(offsets)) - 1 - less, 1]]
+            for i, start in enumerate(offsets[:, 0].tolist())
+            for less in range(min(shorter, max_width, len(offsets) - i))
+        ]
+        return matcher.match_any(spans, question.answers)
     return any(
-        is_correct(text[offsets[i, 0] : offsets[j, 1]], question, matcher=matcher)
-        for i, j in spans.tolist()
+        exact_match(text[offsets[i, 0] : whole_character(text, offsets[j, 1])], question.answers)
+        for i, j in matching_spans(text, offsets, question.answers).tolist()
         if i <= j < min(i + max_width, len(offsets))
     )
 

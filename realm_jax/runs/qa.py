@@ -22,6 +22,7 @@ from realm_jax.data.questions import (
 from realm_jax.errors import CorpusError
 from realm_jax.hosts.rows import BatchShare
 from realm_jax.ops.open_qa import QA_LOSSES
+from realm_jax.progress import to_stderr
 from realm_jax.runs.ahead import Ahead, inputs_worker
 from realm_jax.runs.phase import Phase, run_phase
 from realm_jax.runs.qa_retriever import index_part, lexical_part
@@ -66,6 +67,9 @@ def run_qa(
     corpus = Corpus.open(config.corpus)
     config = resolve(replace(config, model=replace(config.model, two_towers=True)), corpus)
     questions = Questions.load(config.train_questions)
+    for line in questions.left_out():
+        to_stderr(line)
+    _check_answers(questions, swap_probability=config.qa.swap_probability)
     mesh, models = mesh_of(config, "qa"), models_of(config, rematerialisation=config.qa.rematerialisation)
     params = initial_params(
         models, seed=config.seed, start_from=start_from, encoder_from=encoder_from, mesh=mesh
@@ -143,7 +147,7 @@ def run_qa(
             **(part.refresh.in_phase(values=settings.end_to_end, more=ahead.values) if part.refresh else {}),
         )
         with closing(ahead):
-            return run_phase(
+            values = run_phase(
                 phase,
                 params,
                 config=config,
@@ -152,6 +156,19 @@ def run_qa(
                 mesh=mesh,
                 trace_steps=trace_steps,
             )
+        if matcher.timeouts:
+            to_stderr(f"{matcher.timeouts} regular expressions took too long for a text and were given up")
+        return values
+
+
+def _check_answers(questions: Questions, *, swap_probability: float) -> None:
+    kinds = {question.is_regex for question in questions}
+    if len(kinds) > 1 or (kinds == {True} and swap_probability):
+        raise CorpusError(
+            "a training set's answers are all strings, or all regular expressions and not swapped",
+            got="both" if len(kinds) > 1 else f"qa.swap_probability {swap_probability}",
+            remedy="Split the file by `is_regex`; leave qa.swap_probability at 0 for expressions.",
+        )
 
 
 def answer_finder(
@@ -185,14 +202,8 @@ def answer_finder(
     Raises:
       CorpusError: the set mixes strings and regular expressions, or the latter are to be swapped.
     """
-    kinds = {question.is_regex for question in questions}
-    if len(kinds) > 1 or (kinds == {True} and swap_probability):
-        raise CorpusError(
-            "a training set's answers are all strings, or all regular expressions and not swapped",
-            got="both" if len(kinds) > 1 else f"qa.swap_probability {swap_probability}",
-            remedy="Split the file by `is_regex`; leave qa.swap_probability at 0 for expressions.",
-        )
-    if kinds == {True}:
+    _check_answers(questions, swap_probability=swap_probability)
+    if questions[0].is_regex:
         found = PatternAnswers(corpus, questions, matcher=matcher, max_spans=max_answers)
 
         def match(

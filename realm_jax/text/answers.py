@@ -68,6 +68,13 @@ def _left_of(text: str, start: int, stop: int) -> str:
     return "" if alone and _ARTICLES.fullmatch(piece) else "".join(piece.split())
 
 
+def whole_character(text: str, stop: int) -> int:
+    """Return where the last character before `stop` ends: behind its accents, which no token may claim."""
+    while stop < len(text) and unicodedata.category(text[stop]) == "Mn":
+        stop += 1
+    return stop
+
+
 def words(text: str) -> list[str]:
     """Return the runs of letters and digits, lower-cased and without accents."""
     text = unicodedata.normalize("NFD", text.lower())

@@ -6,6 +6,7 @@ that pattern is not tried again.
 """
 
 import json
+import re
 import select
 import subprocess
 import sys
@@ -14,20 +15,23 @@ from types import TracebackType
 
 # Runs alone in the helper: a line when it is ready, then a line of JSON in, a line of JSON out.
 _HELPER = """
-import json, re, sys
+import json, re, sys, warnings
+warnings.simplefilter("ignore")
 print("ready", flush=True)
 for line in sys.stdin:
-    pattern, texts, every = json.loads(line)
+    pattern, flags, texts, every = json.loads(line)
     try:
-        found = re.compile(pattern, re.IGNORECASE | re.UNICODE)
+        found = re.compile(pattern, flags)
         tried = ((found.finditer(text) if every else [found.match(text)]) for text in texts)
         hits = [[m.span() for m in matches if m] for matches in tried]
-    except (re.error, OverflowError, RecursionError):
+    except (re.error, ValueError, OverflowError, RecursionError):
         hits = [[] for _ in texts]
     print(json.dumps(hits), flush=True)
 """
 
 
+FLAGS = re.IGNORECASE | re.UNICODE | re.MULTILINE  # of the official evaluation
+Hits = list[list[tuple[int, int]]]  # of each text, characters [start, stop)
 TEXTS_AT_ONCE = 500  # sent to the helper in one line
 
 
@@ -38,7 +42,7 @@ class RegexMatcher:
     `timeouts` counts the patterns given up on.
 
     Args:
-      seconds: a pattern may take for one text, or for `TEXTS_AT_ONCE` of them sent together.
+      seconds: a pattern may take for one text.
     """
 
     def __init__(self, *, seconds: float = 1.0):
@@ -66,9 +70,17 @@ class RegexMatcher:
 
         A pattern that does not compile, or takes too long, does not match.
 
-        Source: regex_match of ORQA's evaluation (`re.match` with IGNORECASE and UNICODE).
+        Source: regex_match_score of ORQA's evaluation, as of DrQA's: `re.match` with `FLAGS`.
         """
-        return any(self._ask(pattern, [prediction], every=False)[0] for pattern in patterns)
+        return self.match_any([prediction], patterns)
+
+    def match_any(self, predictions: Sequence[str], patterns: Iterable[str]) -> bool:
+        """Say whether a pattern matches at the beginning of one of many predictions."""
+        return any(
+            any(self._ask(pattern, predictions[first : first + TEXTS_AT_ONCE], every=False))
+            for pattern in patterns
+            for first in range(0, len(predictions), TEXTS_AT_ONCE)
+        )
 
     def search(self, text: str, patterns: Iterable[str]) -> list[tuple[int, int]]:
         """Return the character ranges of all matches in a text, ignoring case and leaving out empty ones."""
@@ -88,20 +100,29 @@ class RegexMatcher:
     def timeouts(self) -> int:
         return len(self._given_up)
 
-    def _ask(self, pattern: str, texts: Sequence[str], *, every: bool) -> list[list[tuple[int, int]]]:
+    def _ask(self, pattern: str, texts: Sequence[str], *, every: bool) -> Hits:
         if pattern in self._given_up:
             return [[] for _ in texts]
+        found = self._reply(pattern, texts, every=every)
+        if found is None and len(texts) > 1:  # many texts, none of which need be too much
+            return [hits for text in texts for hits in self._ask(pattern, [text], every=every)]
+        if found is None:
+            self._given_up.add(pattern)
+            return [[] for _ in texts]
+        return found
+
+    def _reply(self, pattern: str, texts: Sequence[str], *, every: bool) -> Hits | None:
+        """Return the hits in each text, None where the helper took too long for all of them together."""
         process = self._process = self._process or _start()
         requests, replies = process.stdin, process.stdout
         assert requests is not None and replies is not None
-        requests.write(json.dumps([pattern, list(texts), every]) + "\n")
+        requests.write(json.dumps([pattern, int(FLAGS), list(texts), every]) + "\n")
         requests.flush()
         ready, _, _ = select.select([replies], [], [], self._seconds)
         reply = replies.readline() if ready else ""
         if not reply:  # too slow, or more than the helper could bear
-            self._given_up.add(pattern)
             self.close()
-            return [[] for _ in texts]
+            return None
         return [[(start, stop) for start, stop in hits] for hits in json.loads(reply)]
 
 

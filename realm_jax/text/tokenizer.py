@@ -16,6 +16,7 @@ from realm_jax.errors import ConfigError, CorpusError
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
+LARGEST_VOCABULARY = 1 << 24
 MAX_WORD_CHARACTERS = 100  # longer words become [UNK], as in BERT
 
 
@@ -70,7 +71,7 @@ class Tokenizer:
         """Read a vocabulary: BERT's vocab.txt, one token a line, or a tokenizer.json with wordpieces."""
         path = Path(path)
         try:
-            text = path.read_bytes().decode("utf-8")
+            text = path.read_bytes().decode("utf-8-sig")
             if path.suffix == ".json":
                 return cls(_wordpieces(json.loads(text)))
         except (OSError, ValueError) as error:
@@ -141,12 +142,24 @@ class Tokenizer:
         Returns:
           ids int32 [n] and character offsets int32 [n, 2] into `text`.
         """
-        return _encoding(self._engine(special_tokens).encode(text, add_special_tokens=False))
+        return self.encode_batch([text], special_tokens=special_tokens)[0]
 
     def encode_batch(self, texts: Sequence[str], *, special_tokens: bool = True) -> list[Encoding]:
-        """Encode many texts, on all cores unless TOKENIZERS_PARALLELISM=false."""
+        """Encode many texts, on all cores unless TOKENIZERS_PARALLELISM=false.
+
+        Raises:
+          ConfigError: a text is no Unicode: it holds half a surrogate pair.
+        """
         engine = self._engine(special_tokens)
-        return [_encoding(item) for item in engine.encode_batch(list(texts), add_special_tokens=False)]
+        try:
+            encoded = engine.encode_batch(list(texts), add_special_tokens=False)
+        except TypeError as error:
+            raise ConfigError(
+                "A text is Unicode, in UTF-8 where it comes from outside",
+                got="half a surrogate pair, which bytes that are not UTF-8 become",
+                remedy="Write it in UTF-8.",
+            ) from error
+        return [_encoding(item) for item in encoded]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Join wordpieces into readable text; padding, [CLS] and [SEP] are left out."""
@@ -184,6 +197,12 @@ def train_vocabulary(
             "train_vocabulary goes through the texts twice",
             got=f"a {type(texts).__name__}",
             remedy="Give a list, or an object whose __iter__ starts again.",
+        )
+    if min_frequency < 1 or not 1 <= vocab_size <= LARGEST_VOCABULARY:
+        raise ConfigError(
+            f"pairs occur at least once, and a vocabulary has 1 to {LARGEST_VOCABULARY} wordpieces",
+            got=f"a frequency of {min_frequency}, a size of {vocab_size}",
+            remedy="2 and 30000 are usual.",
         )
     normalizer = _normalizer()
     characters: Counter[str] = Counter()
@@ -236,6 +255,9 @@ def _wordpieces(tokenizer: Any) -> list[str]:
     """
     if not holds_wordpieces(tokenizer):
         raise ValueError("no WordPiece model")
+    prefix = tokenizer["model"].get("continuing_subword_prefix", CONTINUATION)
+    if prefix != CONTINUATION:
+        raise ValueError(f"pieces that go on with {prefix!r}, not {CONTINUATION}")
     ids = tokenizer["model"]["vocab"]
     ordered = dict(sorted((i, token) for token, i in ids.items() if isinstance(i, int)))
     if list(ordered) != list(range(len(ids))):

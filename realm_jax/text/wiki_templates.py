@@ -7,6 +7,7 @@ are English Wikipedia's.
 """
 
 import calendar
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 # (values without a name, values with one) -> what is read
@@ -58,7 +59,12 @@ def _convert(values: Sequence[str], named: Mapping[str, str]) -> str:
     while _at(values, place) in _BETWEEN and len(values) > place + 1:
         text += _BETWEEN[values[place]] + values[place + 1]
         place += 2
-    return f"{text} {_at(values, place)}".strip()
+    text += f" {_at(values, place)}"
+    # More than one unit, as in `5|ft|10|in|m`; the last one is what it is converted to.
+    while len(values) > place + 2 and _NUMBER.fullmatch(values[place + 1]):
+        text += f" {values[place + 1]} {values[place + 2]}"
+        place += 2
+    return text.strip()
 
 
 def _circa(values: Sequence[str], named: Mapping[str, str]) -> str:
@@ -78,7 +84,12 @@ def _as_of(values: Sequence[str], named: Mapping[str, str]) -> str:
 
 
 def _value(values: Sequence[str], named: Mapping[str, str]) -> str:
-    return f"{_at(values, 0)} {named.get('u', '')}".strip()
+    power = f"\u00d710^{named['e']}" if named.get("e") else ""
+    return f"{_at(values, 0)}{power} {named.get('u', named.get('ul', ''))}".strip()
+
+
+def _link(values: Sequence[str], named: Mapping[str, str]) -> str:
+    return named.get("lt") or _first(values, named)
 
 
 def _fraction(values: Sequence[str], named: Mapping[str, str]) -> str:
@@ -93,8 +104,10 @@ def _quotation(values: Sequence[str], named: Mapping[str, str]) -> str:
     return f"\n\n{text}\n\n"
 
 
+_NUMBER = re.compile(r"[\d.,/+]+")
 _BETWEEN = {
     "-": "\u2013",
+    "+": " + ",
     "\u2013": "\u2013",
     "to": " to ",
     "to(-)": " to ",
@@ -106,9 +119,10 @@ _BETWEEN = {
 }
 _NAMES: dict[Inline, str] = {
     _first: "nowrap|nobr|small|smaller|big|abbr|tooltip|sc|smallcaps|sub|sup|strong|em|noitalic"
-    "|visible anchor|vanchor|ill|interlanguage link|script",
-    _second: "lang|langx|transl|transliteration|color|font color",
-    _last: "rtl-lang|shy",
+    "|visible anchor|vanchor",
+    _link: "ill|interlanguage link",
+    _second: "lang|langx|script|color|font color",
+    _last: "rtl-lang|shy|transl|transliteration",
     _convert: "convert|cvt",
     _circa: "circa|c.|ca.",
     _as_of: "as of",
