@@ -146,6 +146,7 @@ def test_a_vocabulary_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     ("number", "rule", "remedy"),
     [
         (errno.ENOSPC, "has room", "another disk"),
+        (errno.ENOTDIR, "where it is named", "another name"),
         (errno.EROFS, "write to its folders", "another path"),
         (errno.EACCES, "write to its folders", "another path"),
     ],

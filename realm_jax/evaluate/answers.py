@@ -1,5 +1,6 @@
 """Is a predicted answer right, and where among the found blocks do answer and gold block stand?"""
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -13,6 +14,7 @@ from realm_jax.types import NO_BLOCK
 
 NOT_FOUND = -1  # rank of what stands in no block
 CACHED_BLOCKS = 100_000
+LOOKS_BEHIND_ITS_END = re.compile(r"\$|\(\?|\\[bBZ]").search
 
 
 def is_correct(prediction: str, question: Question, *, matcher: RegexMatcher) -> bool:
@@ -42,7 +44,7 @@ def is_readable(
     if question.is_regex:
         # An expression matches at the beginning of a span, so of spans with one beginning the longest says it
         # for all, unless the expression asks for an end.
-        shorter = max_width if any("$" in pattern or "(?" in pattern for pattern in question.answers) else 1
+        shorter = max_width if any(map(LOOKS_BEHIND_ITS_END, question.answers)) else 1
         spans = [
             text[start : offsets[min(i + max_width, len(offsets)) - 1 - less, 1]]
             for i, start in enumerate(offsets[:, 0].tolist())

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import unicodedata
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis.extra import numpy as npst
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import prepare
 from realm_jax.errors import CorpusError
+from realm_jax.text.answers import exact_match
 from realm_jax.types import NO_BLOCK
 from tests.data.conftest import records, write_jsonl
 
@@ -98,6 +100,19 @@ def test_gather_takes_any_shape_and_the_null_block(corpus, ids):
 def test_gather_refuses_ids_of_another_corpus(corpus, wrong):
     with pytest.raises(CorpusError, match="Block ids"):
         corpus.gather(np.array([0, wrong]))
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_an_answer_keeps_its_last_accent(corpus, tmp_path, form):
+    text = unicodedata.normalize(form, "He was called Pel\u00e9 once.")
+    path = tmp_path / "c.jsonl"
+    path.write_text(json.dumps({"title": "", "text": text}))
+    prepare([path], tmp_path / "c", tokenizer=corpus.path)
+    accented = Corpus.open(tmp_path / "c")
+    first, last = (
+        len(accented.tokenizer.encode(part).ids) for part in ("He was called", "He was called Pele")
+    )
+    assert exact_match(accented.answer_text(0, first, last - 1), ["Pel\u00e9"])
 
 
 def test_what_is_gathered_can_be_changed_without_changing_the_corpus(corpus):

@@ -5,9 +5,11 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,6 +169,22 @@ def test_a_folder_that_is_no_corpus_is_never_replaced(corpus, source, tmp_path):
     assert (tmp_path / "photos" / "a.jpg").exists()
 
 
+def test_what_lies_beside_a_corpus_in_its_folder_is_never_removed(corpus, source, tmp_path):
+    prepare([source], tmp_path / "c", tokenizer=corpus.path)
+    (tmp_path / "c" / "mine.jsonl").write_bytes(source.read_bytes())
+    with pytest.raises(CorpusError, match="corpus alone.*mine"):
+        prepare([tmp_path / "c" / "mine.jsonl"], tmp_path / "c", tokenizer=corpus.path, overwrite=True)
+    assert (tmp_path / "c" / "mine.jsonl").exists()
+
+
+def test_a_link_leads_to_the_folder_that_is_written(corpus, source, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "c")
+    for width in (40, 60):
+        prepare([source], tmp_path / "link", tokenizer=corpus.path, overwrite=True, max_block_tokens=width)
+        assert (tmp_path / "link").is_symlink() and Corpus.open(tmp_path / "c").body_width == width
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
 def test_a_place_that_cannot_be_written_to_is_refused(corpus, source, tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(CorpusError, match="beside the folder it will make.*file"):
@@ -258,6 +276,36 @@ def test_a_worker_leaves_ctrl_c_to_its_parent(corpus, monkeypatch):
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")  # is set back after the test
     start_worker(corpus.tokenizer.vocabulary, {})
     assert ignored == [(signal.SIGINT, signal.SIG_IGN)]
+
+
+PARENT = """
+import os, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from realm_jax.data.encode import start_worker
+from realm_jax.text.tokenizer import SPECIAL_TOKENS
+
+if __name__ == "__main__":
+    setup = {"initializer": start_worker, "initargs": (SPECIAL_TOKENS, {})}
+    pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), **setup)
+    print(pool.submit(os.getpid).result(), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_worker_ends_when_its_parent_is_killed(tmp_path):
+    (tmp_path / "parent.py").write_text(PARENT)
+    with subprocess.Popen(
+        [sys.executable, tmp_path / "parent.py"], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        worker = Path(f"/proc/{parent.stdout.readline().strip()}/stat")
+        assert worker.exists()
+        parent.kill()
+    for _ in range(100):
+        if not worker.exists() or worker.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.1)
+    raise AssertionError("it goes on")
 
 
 def test_workers_do_not_import_jax():

@@ -16,7 +16,7 @@ from realm_jax.data.questions import (
     question_stream,
     regex_occurrences,
 )
-from realm_jax.errors import CorpusError
+from realm_jax.errors import CheckpointError, CorpusError
 from realm_jax.text.regex import RegexMatcher
 from realm_jax.types import NO_BLOCK
 from tests.data.conftest import write_jsonl
@@ -62,6 +62,11 @@ def test_questions_are_read_with_all_their_fields(tmp_path):
         ('{"question": "a", "answers": ["a"], "gold_passage_ids": 1}', "wrong_type"),
         ('{"question": " ", "answers": ["a"]}', "empty_text"),
         ('{"question": "a", "answers": ["", " "]}', "empty_text"),
+        ('{"question": "a", "answers": ["b", "(c"], "is_regex": true}', "broken_pattern"),
+        ('{"question": "a", "answers": ["(?a)c"], "is_regex": true}', "broken_pattern"),
+        ('{"question": "a", "answers": ["a"], "gold_passage_ids": [[3]]}', "wrong_type"),
+        ('{"question": "a", "answers": ["a"], "id": 1.5}', "wrong_type"),
+        ('{"question": "a", "answers": ["a"], "source": "\\ud800"}', "invalid_utf8"),
     ],
 )
 def test_bad_questions_are_left_out_with_file_and_line_or_stop_strict_reading(tmp_path, record, reason):
@@ -70,8 +75,16 @@ def test_bad_questions_are_left_out_with_file_and_line_or_stop_strict_reading(tm
     asked = Questions.load(path)
     assert len(asked) == 1 and asked.bad_counts == {reason: 1}
     assert str(asked.bad_records[0]).startswith(f"{path}:2: {reason}")
+    assert asked.left_out() == [f"left out: {asked.bad_records[0]}", f"questions left out: 1 {reason}"]
     with pytest.raises(CorpusError, match=f"q.jsonl:2: {reason}"):
         Questions.load(path, strict=True)
+
+
+def test_what_is_null_is_absent(tmp_path):
+    row = {"id": None, "source": None, "gold_passage_ids": None, "is_regex": None, "answers": None}
+    path = write_jsonl(tmp_path / "q.jsonl", [{**row, "question": "a", "answer": ["b"]}])
+    (asked,) = Questions.load(path, strict=True)
+    assert asked == Question(f"{path}:1", "a", ("b",)) and Questions.load(path).left_out() == []
 
 
 def test_a_set_without_questions_is_refused(tmp_path):
@@ -110,6 +123,18 @@ def test_the_stream_names_the_questions_it_gives(corpus, tmp_path):
         batch = next(stream)
         assert sorted(batch.numbers.tolist()) == list(range(7))
         assert np.array_equal(batch.question.ids, rows.ids[batch.numbers])
+
+
+def test_a_stream_does_not_go_on_with_other_answers(corpus, tmp_path):
+    row = {"id": "1", "question": "capital"}
+    one, other = (
+        Questions.load(write_jsonl(tmp_path / f"{a}.jsonl", [{**row, "answers": [a]}])) for a in ("a", "b")
+    )
+    sizes = {"batch_size": 1, "query_length": 12, "seed": 0}
+    position = question_stream(one, corpus.tokenizer, **sizes).get_state()
+    question_stream(one, corpus.tokenizer, **sizes).set_state(position)
+    with pytest.raises(CheckpointError):
+        question_stream(other, corpus.tokenizer, **sizes).set_state(position)
 
 
 def block_with(corpus, text):
@@ -157,7 +182,7 @@ cells = st.integers(0, 4)
     st.lists(
         st.lists(st.lists(cells, min_size=6, max_size=6), min_size=2, max_size=2), min_size=1, max_size=3
     ),
-    st.lists(st.lists(st.lists(cells, min_size=1, max_size=3), max_size=3), min_size=3, max_size=3),
+    st.lists(st.lists(st.lists(cells, min_size=1, max_size=14), max_size=3), min_size=3, max_size=3),
     st.integers(1, 4),
 )
 @settings(deadline=None)

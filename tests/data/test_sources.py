@@ -91,8 +91,27 @@ def test_what_is_no_source(tmp_path):
         open_source(tmp_path / "absent.jsonl")
     with pytest.raises(CorpusError, match=".txt"):
         open_source(tmp_path)
+    for name in ("", "gs://bucket/a.jsonl"):
+        with pytest.raises(CorpusError, match="of this machine"):
+            open_source(name)
     with pytest.raises(ConfigError, match="split"):
         open_source("tfds:wiki40b/en")
+
+
+def test_what_cannot_be_read_in_a_folder_is_named(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CorpusError, match=r"gone\.txt"):
+        list(open_source(tmp_path).records())
+    (tmp_path / "gone.txt").unlink()
+
+    def closed(folder, *, onerror):
+        yield str(folder), [], ["a.txt"]
+        onerror(PermissionError(13, "Permission denied", str(folder / "closed")))
+
+    monkeypatch.setattr("realm_jax.data.sources.os.walk", closed)
+    with pytest.raises(CorpusError, match="subfolder.*closed"):
+        open_source(tmp_path)
 
 
 WRITE_TFDS = """

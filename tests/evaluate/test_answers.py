@@ -122,6 +122,14 @@ def test_a_question_is_readable_if_some_span_is_right(corpus, matcher, text, ans
     assert is_readable(text, offsets, asked, max_width=width, matcher=matcher) == expected
 
 
+@pytest.mark.parametrize("pattern", [r"Susan.*Anthony", r"^Susan B\.$", r"Susan\b(?! An)"])
+def test_expressions_that_match_further_on_too_are_readable(corpus, matcher, pattern):
+    text = "Susan B. Anthony led, with many friends in many towns, and then Susan Anthony died."
+    offsets = corpus.tokenizer.encode(text, special_tokens=False).offsets
+    width = len(corpus.tokenizer.encode("Susan B. Anthony").ids)
+    assert is_readable(text, offsets, question(pattern, regex=True), max_width=width, matcher=matcher)
+
+
 def test_articles_and_punctuation_cost_no_width(corpus):
     text = "He met (the) Marie Curie, of Paris."
     offsets = corpus.tokenizer.encode(text, special_tokens=False).offsets

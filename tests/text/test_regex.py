@@ -17,6 +17,25 @@ def test_matches_from_the_beginning_ignoring_case():
         assert not matcher.match("anything", [])
 
 
+def test_lines_begin_and_end_as_in_the_official_evaluation():
+    with RegexMatcher() as matcher:
+        assert matcher.match("Miami\nFlorida", [r"^\s*Miami\s*$"])
+        assert matcher.search("on\nnewspaper", ["^newspapers?$"]) == [(3, 12)]
+
+
+def test_a_pattern_is_given_up_for_what_one_text_takes_not_for_what_many_take_together():
+    with RegexMatcher() as matcher:
+        ask, asked = matcher._reply, []
+
+        def too_slow_for_two(pattern, texts, *, every):
+            asked.append(len(texts))
+            return None if len(texts) > 1 else ask(pattern, texts, every=every)
+
+        with patch.object(matcher, "_reply", too_slow_for_two):
+            assert matcher.search_all(["1969", "no", "in 1970"], [r"19\d\d"]) == [[(0, 4)], [], [(3, 7)]]
+        assert asked == [3, 1, 1, 1] and matcher.timeouts == 0
+
+
 def test_broken_patterns_do_not_match_and_do_not_stop_the_others():
     with RegexMatcher() as matcher:
         assert matcher.match("x", ["(unclosed", "x"])

@@ -106,6 +106,22 @@ def test_broken_vocabularies_are_refused(vocabulary, message):
         Tokenizer(vocabulary)
 
 
+def test_a_mark_before_a_vocabulary_is_no_part_of_it(tokenizer, tmp_path):
+    (tmp_path / "vocab.txt").write_bytes(b"\xef\xbb\xbf" + tokenizer.to_bytes())
+    assert Tokenizer.load(tmp_path / "vocab.txt").vocabulary == tokenizer.vocabulary
+
+
+def test_half_a_character_is_no_text(tokenizer):
+    with pytest.raises(ConfigError, match="UTF-8"):
+        tokenizer.encode("what \udcff")
+
+
+@pytest.mark.parametrize("wrong", [{"min_frequency": 0}, {"vocab_size": 10**13}, {"vocab_size": 0}])
+def test_sizes_no_vocabulary_can_have(wrong):
+    with pytest.raises(ConfigError, match="at least once"):
+        train_vocabulary(TEXTS, **{"vocab_size": 100, **wrong})
+
+
 def test_a_file_that_is_no_vocabulary_is_refused(tmp_path):
     with pytest.raises(CorpusError, match="UTF-8"):
         Tokenizer.load(tmp_path / "absent.txt")
@@ -122,6 +138,7 @@ def test_a_tokenizers_file_is_read_in_the_order_of_its_ids(tokenizer, tmp_path):
         {"type": "WordPiece", "vocab": ids | {"[PAD]": len(ids)}},
         {"type": "WordPiece", "vocab": ids | {"[PAD]": None}},
         {"type": "WordPiece"},
+        {"type": "WordPiece", "vocab": ids, "continuing_subword_prefix": "@@"},
     ):
         path.write_text(json.dumps({"model": model}))
         with pytest.raises(CorpusError, match="tokenizer.json with wordpieces"):
