@@ -1,6 +1,7 @@
 """Checks of settings: rules and ranges, and the names and types of what comes from JSON."""
 
 import dataclasses
+import math
 import types
 import typing
 from typing import Any, Literal
@@ -15,10 +16,15 @@ def require(condition: bool, rule: str, *, got: Any, remedy: str) -> None:
 
 
 def require_least(part: Any, least: int, *names: str) -> None:
-    """Raise ConfigError unless these values of a part are at least so large; a NaN is not."""
+    """Raise ConfigError unless these values of a part are finite and at least so large; a NaN is not."""
     for name in names:
         value = getattr(part, name)
-        require(value >= least, f"{name} must be at least {least}", got=value, remedy="Correct the value.")
+        require(
+            least <= value < math.inf,
+            f"{name} must be at least {least}, and finite",
+            got=value,
+            remedy="Correct the value.",
+        )
 
 
 def require_above(part: Any, *names: str) -> None:

@@ -209,6 +209,12 @@ class RealmConfig(PhaseConfig):
         require_least(self, 0, "evidence_pool", "evidence_window", "window_steps")
         require_least(self, 1, "oversample")
         require(
+            self.evidence_window >= 2 or self.evidence_window == self.window_steps == 0,
+            "window_steps cut bodies to an evidence_window of at least 2 tokens, [SEP] among them",
+            got=f"{self.window_steps} steps, a window of {self.evidence_window}",
+            remedy="24 is usual; leave both at 0 to read blocks whole.",
+        )
+        require(
             self.span_weight > 0 and self.weights == "retrieval" or not self.pointing_trains_retriever,
             "pointing_trains_retriever needs a span_weight, and weights that are retrieved",
             got=f"span_weight {self.span_weight}, weights {self.weights}",
@@ -304,7 +310,8 @@ class RefreshConfig:
     probes: int = 64  # queries of the fixed set on which stale and fresh results are compared
 
     def __post_init__(self) -> None:
-        require_least(self, 0, "every", "lag", "retries", "probes")
+        require_least(self, 0, "every", "lag", "retries")
+        require_least(self, 1, "probes")
         require(
             self.adoption != "at_lag" or 1 <= self.lag <= max(self.every, 1),
             "refresh.lag must be between 1 and refresh.every under at_lag",
@@ -361,7 +368,30 @@ class Config:
     refresh: RefreshConfig = field(default_factory=RefreshConfig)
 
     def __post_init__(self) -> None:
-        require_least(self, 0, "seed")
+        require(
+            0 <= self.seed < 1 << 63,
+            "seed must be at least 0, and below 2**63",
+            got=self.seed,
+            remedy="0 is usual.",
+        )
+        for name in ("read", "realm"):
+            self._check_candidates(name, getattr(self, name))
+
+    def _check_candidates(self, name: str, phase: RealmConfig) -> None:
+        wanted = phase.candidates or self.shapes.candidates
+        least = 2 if self.shapes.null_block and not phase.evidence_pool else 1
+        require(
+            wanted >= least,
+            f"{name}.candidates must be at least {least}, or 0",
+            got=wanted,
+            remedy="Count the null block in; with it alone nothing is retrieved.",
+        )
+        require(
+            not phase.evidence_pool or phase.evidence_pool >= wanted,
+            f"{name}.evidence_pool, of which candidates are chosen, is 0 or no fewer than they are",
+            got=f"a pool of {phase.evidence_pool} for {wanted} candidates",
+            remedy="20 is usual.",
+        )
 
 
 def from_json(text: str) -> Config:

@@ -105,4 +105,5 @@ class StopOnSignal:
         del frame
         if self._asked.is_set():  # asked twice: do not insist on saving
             signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         self._asked.set()

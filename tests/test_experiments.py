@@ -101,3 +101,18 @@ def test_files_that_are_no_experiment_are_refused(tmp_path):
     for path in (empty, other, tmp_path / "absent.py"):
         with pytest.raises(ConfigError, match="experiment"):
             load_experiment(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def config(:", "SyntaxError.*broken.py, line 1"),
+        ("import no_such_module", "ModuleNotFoundError.*broken.py, line 1"),
+        ("from realm_jax.config import Config\n\ndef config():\n    return Config(corpos='x')", "corpos"),
+        ("from realm_jax.config import Config\n\ndef config():\n    return Config(corpus=3)", "corpus"),
+    ],
+)
+def test_what_is_wrong_in_an_experiment_file_is_said_with_its_place(tmp_path, text, said):
+    (tmp_path / "broken.py").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load_experiment(tmp_path / "broken.py")

@@ -20,7 +20,8 @@ request() { # ask for the slice, and say in plain words why it is refused
   local flags=()
   case $PROVISIONING in spot | reserved) flags=("--$PROVISIONING") ;; esac
   queued create --node-id="$NAME" --accelerator-type="$ACCELERATOR_TYPE" \
-    --runtime-version="$RUNTIME_VERSION" "${flags[@]}" 2>"$errors" || refused "$(cat "$errors")"
+    --runtime-version="$RUNTIME_VERSION" "${flags[@]}" 2>"$errors" ||
+    grep -q ALREADY_EXISTS "$errors" || refused "$(cat "$errors")" # one that is not yet shown is waited for
 }
 
 refused() { # refused MESSAGE
@@ -40,7 +41,8 @@ and delete queued resources that are over: they count, too."
 
 make_way() { # delete what is left of a slice that is gone
   tell "The slice of $NAME is gone ($state). Deleting what is left of it, to ask again."
-  queued delete --force --quiet
+  queued delete --force --quiet ||
+    fail "what is left of $NAME can be deleted" "the error above" "Try again, or delete it in the console."
 }
 
 check_bucket
@@ -49,11 +51,18 @@ for ((poll = 1; poll <= POLLS; poll++)); do
   state=$(queued_state "${requested:-NONE}")
   case $state in
     ACTIVE)
-      if ! slice_lost; then
-        tell "$NAME is ready."
-        exit 0
-      fi
-      make_way
+      machines=$(slice_state)
+      case $machines in
+        LOST) make_way ;;
+        '' | READY)
+          tell "$NAME is ready."
+          exit 0
+          ;;
+        *) # being started, repaired or stopped
+          tell "The machines of $NAME are $machines."
+          pause
+          ;;
+      esac
       ;;
     NONE)
       request

@@ -14,6 +14,10 @@ fi
 if [ "$state" = ACTIVE ]; then
   on_workers all "sudo systemctl stop realm_jax" || echo "The run could not be stopped first; deleting all the same."
 fi
-queued delete --force --quiet ||
+if [ "$state" = DELETING ]; then
+  echo "$NAME is being deleted."
+  exit 0
+fi
+queued delete --force --quiet || [ "$(queued_state NONE)" = NONE ] ||
   fail "the queued resource $NAME can be deleted" "the error above" "It is still paid for: try again, or in the console."
 tell "$NAME is deleted. Checkpoints and logs stay in gs://$BUCKET."

@@ -24,7 +24,8 @@ read_arguments() { # read_arguments ALLOWED_FLAGS "$@": set dry_run, and a varia
         ;;
       --dry-run) dry_run=yes ;;
       --environment)
-        file=${2:?--environment needs a file}
+        [ $# -gt 1 ] || fail "--environment names a file" "no name" "Write it behind the option."
+        file=$2
         shift
         ;;
       *)
@@ -38,9 +39,12 @@ read_arguments() { # read_arguments ALLOWED_FLAGS "$@": set dry_run, and a varia
   done
   [ -f "$file" ] || fail "an environment file says what to use" "no $file" \
     "Copy $here/environment.example there and fill it in, or name another with --environment."
+  case $file in */*) ;; *) file=./$file ;; esac # a bare name is looked for among the commands
   # shellcheck source=tpu_setup/environment.example
   . "$file"
   check_environment "$file"
+  [ -n "$dry_run" ] || command -v gcloud >/dev/null || fail "the Google Cloud CLI, gcloud, is installed" \
+    "no such command" "README.md says where it comes from."
 }
 
 check_environment() { # check_environment FILE: refuse what is missing or unknown, and fill in what may be left out
@@ -54,6 +58,15 @@ check_environment() { # check_environment FILE: refuse what is missing or unknow
   esac
   : "${PYTHON_VERSION:=3.12}" "${GCSFUSE_VERSION:=3.8.0}" "${POLL_SECONDS:=30}" "${POLLS:=2880}"
   : "${ATTEMPTS:=5}" "${RESTARTS:=20}" "${DATA:=}"
+  for name in POLL_SECONDS POLLS ATTEMPTS RESTARTS; do
+    [[ ${!name} =~ ^[0-9]+$ ]] || fail "$name is a whole number" "${!name}" "Correct it in $1."
+  done
+  [ "$POLLS" -gt 0 ] && [ "$ATTEMPTS" -gt 0 ] ||
+    fail "POLLS and ATTEMPTS are at least 1" "$POLLS and $ATTEMPTS" "Correct them in $1."
+  [[ $NAME =~ ^[a-z][a-z0-9-]*$ ]] ||
+    fail "NAME is made of small letters, digits and hyphens, a letter first" "$NAME" "Correct it in $1."
+  [[ $BUCKET =~ ^[a-z0-9][a-z0-9._-]*$ ]] ||
+    fail "BUCKET is the name of a bucket alone, without gs:// and folders" "$BUCKET" "Correct it in $1."
 }
 
 tell() { # tell WORD...: report what was done, which in a dry run is nothing
@@ -89,7 +102,7 @@ queued_state() { # queued_state ASSUMED: print the state of the queued resource,
       echo "${dry_run:+$1}$state"
       return
     fi
-    if grep -qi "NOT_FOUND\|not found" "$errors"; then
+    if grep -q "NOT_FOUND" "$errors"; then
       echo NONE
       return
     fi
@@ -99,11 +112,15 @@ queued_state() { # queued_state ASSUMED: print the state of the queued resource,
     "Check PROJECT and ZONE, and the account with 'gcloud auth list': it needs the role roles/tpu.admin."
 }
 
-slice_lost() { # tell whether the slice was taken away although its queued resource does not say so yet
+slice_state() { # print the state of the slice's machines, LOST if they were taken away, nothing if that cannot be asked
   local state
   state=$(cloud compute tpus tpu-vm describe "$NAME" --project="$PROJECT" --zone="$ZONE" \
-    --format='value(state)' 2>"$errors") || grep -qi "NOT_FOUND\|not found" "$errors" || return 1
-  case $state in '' | PREEMPTED | TERMINATED) [ -z "$dry_run" ] ;; *) return 1 ;; esac
+    --format='value(state)' 2>"$errors") || grep -q "NOT_FOUND" "$errors" || return 0
+  case $dry_run$state in '' | PREEMPTED | TERMINATED) echo LOST ;; *) echo "$state" ;; esac
+}
+
+slice_lost() { # tell whether the slice was taken away although its queued resource does not say so yet
+  [ "$(slice_state)" = LOST ]
 }
 
 on_workers() { # on_workers WORKER COMMAND: run a command on one worker or on `all`, again if the connection drops

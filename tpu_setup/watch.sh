@@ -24,7 +24,7 @@ taken_away() { # taken_away WHAT: resume, or end with 3
 
 unanswered() { # count looks without an answer, and end when they are too many
   silent=$((silent + 1))
-  [ "$silent" -lt "$POLLS" ] || fail "the workers answer" "silence, $silent times over" \
+  [ "$silent" -lt "$POLLS" ] && [ -z "$once" ] || fail "the workers answer" "silence, $silent times over" \
     "The run may well go on. Try later, or tpu_setup/launch.sh, which starts what does not run."
 }
 
@@ -40,6 +40,8 @@ while true; do
         silent=0
         tell "$report"
         if grep -q "^stopped on " <<<"$report"; then
+          # The others cannot go on without it, and would fail: they are started anew, too.
+          [ -z "$resume" ] || on_workers all "sudo systemctl stop realm_jax" || true
           taken_away "a worker, whose machine does not know of the run"
         elif grep -q "^failed on " <<<"$report"; then
           on_workers all "bash realm_jax/tpu_setup/worker_status.sh 40" || true

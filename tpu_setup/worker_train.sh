@@ -22,5 +22,5 @@ sudo systemd-run --unit=realm_jax --remain-after-exit --uid="$(id -u)" --gid="$(
   --working-directory="$root" --setenv=HOME="$HOME" --setenv=PATH="$root/.venv/bin:$PATH" \
   --property=TimeoutStopSec=300 --property=LimitNOFILE=1048576 \
   --property=StandardOutput=append:"$HOME/realm_jax.log" --property=StandardError=append:"$HOME/realm_jax.log" \
-  /bin/bash -c "exec $COMMAND"
+  /bin/bash -c "exec env $COMMAND" # env: COMMAND may begin with NAME=VALUE
 echo "$(hostname) has started"

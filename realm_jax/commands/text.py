@@ -140,6 +140,12 @@ def prepare(arguments: Sequence[str], *, prog: str) -> None:
         realm_jax prepare enwiki.xml.bz2 --out enwiki --tokenizer vocab.txt --beam="--runner=FlinkRunner"
         """,
     )
+    require(
+        ":/" not in str(options.out),
+        "--out is a folder of this machine",
+        got=str(options.out),
+        remedy="Mount the object store, or copy the folder there afterwards.",
+    )
     report = prepare_corpus(
         options.sources,
         options.out,

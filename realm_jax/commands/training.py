@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import runpy
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ from tyro.conf import arg
 from realm_jax.commands.hosts import Hosts, joined
 from realm_jax.commands.parsing import OptionalInt, OptionalPath, parse
 from realm_jax.commands.smoke import TEXTS, shrink, write_texts
-from realm_jax.config import Config, from_json
-from realm_jax.errors import ConfigError
+from realm_jax.config import Config, from_dict, from_json, to_dict
+from realm_jax.errors import ConfigError, RealmError
 
 CONFIG_FILE = "config.json"
 Options = TypeVar("Options", bound="Ict")
@@ -198,8 +199,23 @@ def load_experiment(path: Path) -> Config:
     """
     if not path.is_file():
         raise ConfigError("an experiment is a Python file", got=str(path), remedy="Check the path.")
-    make = runpy.run_path(str(path)).get("config")
-    made = make() if callable(make) else None
+    try:
+        make = runpy.run_path(str(path)).get("config")
+        made = make() if callable(make) else None
+        made = (
+            from_dict(Config, to_dict(made)) if isinstance(made, Config) else made
+        )  # types are checked, too
+    except RealmError:
+        raise
+    except Exception as error:  # whatever a file of somebody else may raise
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        line = error.lineno if isinstance(error, SyntaxError) else where.lineno
+        place = error.filename if isinstance(error, SyntaxError) else where.filename
+        raise ConfigError(
+            "an experiment file runs, and its config() returns a Config",
+            got=f"{type(error).__name__}: {error} ({place}, line {line})",
+            remedy="Correct it; the files in experiments/ are examples.",
+        ) from error
     if not isinstance(made, Config):
         raise ConfigError(
             "an experiment has a function config() that returns a Config",

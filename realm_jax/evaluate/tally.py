@@ -75,7 +75,8 @@ def tally_by_source(values: Mapping[str, np.ndarray], sources: Sequence[str]) ->
     """
     names = np.array(sources, dtype=object)
     rows = {ALL: np.ones(len(names), bool)}
-    rows |= {row: np.isin(names, members) for row, members in _groups(names).items()}
+    named = _groups(names).items()
+    rows |= {f"source {row}" if row == ALL else row: np.isin(names, members) for row, members in named}
     table: dict[str, dict[str, Tally]] = {}
     for row, members in rows.items():
         found = {name: tally(column[members]) for name, column in values.items()}

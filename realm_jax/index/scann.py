@@ -219,7 +219,13 @@ def load_scann(folder: Path, count: int) -> ScannIndex:
             got=str(folder / PICKLE),
             remedy="This project never writes that file: find out where the folder comes from.",
         )
-    return ScannIndex(_scann().load_searcher(str(folder)), count, _read_settings(folder, count))
+    try:
+        searcher = _scann().load_searcher(str(folder))
+    except RuntimeError as error:
+        raise IndexFault(
+            "a saved ScaNN index is whole", got=f"{error} in {folder}", remedy="Build the index again."
+        ) from error
+    return ScannIndex(searcher, count, _read_settings(folder, count))
 
 
 def _read_settings(folder: Path, count: int) -> ScannSettings:

@@ -211,7 +211,7 @@ def _flush(folder: Path) -> None:
 def _map_embeddings(path: Path, *, shape: tuple[int, int]) -> np.ndarray:
     try:
         embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise IndexFault(
             f"a version holds its embeddings in {EMBEDDINGS}",
             got=f"{type(error).__name__}: {error}",

@@ -87,6 +87,10 @@ def evaluate_run(
       ConfigError: nothing to evaluate, a k below 1, or no candidates.
       CheckpointError: asked to read with an untrained reader, or to fill masks with an untrained encoder.
     """
+    if utility_batches < 0:
+        raise ConfigError(
+            "utility_batches is at least 0", got=utility_batches, remedy="0 leaves utility out."
+        )
     if questions is None and not utility_batches:
         raise ConfigError(
             "an evaluation needs questions or batches of masked sentences",

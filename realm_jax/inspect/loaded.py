@@ -12,7 +12,7 @@ import numpy as np
 
 from realm_jax.config import Config, from_dict
 from realm_jax.data.corpus import Corpus
-from realm_jax.errors import CheckpointError, ConfigError
+from realm_jax.errors import CheckpointError, ConfigError, IndexFault
 from realm_jax.index.lexical import LexicalIndex
 from realm_jax.index.manifest import IndexManifest
 from realm_jax.index.protocol import Storage
@@ -74,7 +74,12 @@ class LoadedRun:
         root, version = find_version(self)
         if version is not None:
             floor = self.config.index.recall_floor
-            return load_version(root, version, corpus=self.corpus, recall_floor=floor)
+            try:
+                return load_version(root, version, corpus=self.corpus, recall_floor=floor)
+            except IndexFault as fault:
+                if not self.fresh_index:
+                    raise
+                to_stderr(f"{fault} It is built again.")
         return build_index(self, root)
 
     @cached_property
@@ -178,7 +183,7 @@ def open_run(
         params=params,
         batch_size=batch_size,
         fresh_index=fresh_index,
-        own_corpus=not config.corpus or path.resolve() == Path(config.corpus).resolve(),
+        own_corpus=bool(config.corpus) and path.resolve() == Path(config.corpus).resolve(),
     )
 
 
@@ -201,7 +206,7 @@ def find_version(run: LoadedRun) -> tuple[Path, int | None]:
     unmixed = run.folder / f"{INDEX_FOLDER}-unmixed"
     for place in (unmixed, root, foreign):
         for version in wanted:
-            if version in versions(place) and _fits(run, _manifest(place, version)):
+            if version in versions(place) and _fits(run, place, version):
                 return place, version
     if not run.own_corpus:
         return foreign, None
@@ -233,7 +238,13 @@ def _manifest(root: Path, version: int) -> IndexManifest:
     return IndexManifest.from_json((version_folder(root, version) / MANIFEST).read_text(encoding="utf-8"))
 
 
-def _fits(run: LoadedRun, manifest: IndexManifest) -> bool:
+def _fits(run: LoadedRun, root: Path, version: int) -> bool:
+    try:
+        manifest = _manifest(root, version)
+    except IndexFault:
+        if run.fresh_index:
+            return False  # it is built again
+        raise
     return manifest.corpus_hash == run.corpus.content_hash and not (run.fresh_index and manifest.shards)
 
 

@@ -229,7 +229,7 @@ def _refreshing(job: Job, flops: int, step_seconds: float, assumptions: Assumpti
     alone = part / (embedding * job.topology.chip.peak * assumptions.embedding_share)
     # With rolling parts the oldest block waits for all others to have had their turn.
     oldest = age + period * settings.rolling
-    want = {**sizes, "chips": chips}
+    want = {**sizes, "refresh_flops": part, "chips": chips}
     return Refreshing(
         flops=total,
         seconds=alone * (2 if shared else 1),
@@ -243,8 +243,13 @@ def _refreshing(job: Job, flops: int, step_seconds: float, assumptions: Assumpti
 
 def _run_seconds(job: Job, step_seconds: float, refreshing: Refreshing | None) -> float:
     seconds = job.settings.steps * step_seconds
-    if refreshing is None or job.config.refresh.worker not in ("thread", "inline"):
+    if refreshing is None:
         return seconds
+    refresh = job.config.refresh
+    if refresh.worker not in ("thread", "inline"):
+        # Others embed; under at_lag they are waited for where they take longer than the lag.
+        late = refreshing.seconds - refresh.lag * step_seconds if refresh.adoption == "at_lag" else 0.0
+        return seconds + job.settings.steps / refreshing.period * max(0.0, late)
     # The devices that train also embed: what they embed is added.
     busy = refreshing.steps * step_seconds
     return seconds + job.settings.steps / refreshing.period * busy

@@ -249,17 +249,21 @@ def run_phase(
     if is_first():
         save_config(config, workdir)
 
+    newest: list[tuple[int, Metrics]] = []
+
     def save(state: TrainState) -> None:
+        for step, metrics in newest:  # whatever is logged when: what has diverged replaces no checkpoint
+            check_finite(means([metrics]), first_step=step, last_step=step)
         own = {"phase": phase.name, "config": to_dict(config), "data": phase.stream.get_state()}
         checkpoints.save(state, record={**own, **phase.record()}, pending=phase.pending())
 
     def checkpoint_hook(step: int, state: TrainState, metrics: Metrics) -> None:
-        del metrics
+        newest[:] = [(step, metrics)]
         if step % settings.checkpoint_every == 0:
             save(state)
 
     last = settings.steps if stop_at is None else min(settings.steps, stop_at)
-    writer = MetricsWriter(workdir) if is_first() else NoMetrics()
+    writer = MetricsWriter(workdir, done=int(state.step)) if is_first() else NoMetrics()
     shown = reporter(phase.name, last, start=int(state.step)) if is_first() else SilentReporter()
     stop = StopOnSignal() if jax.process_count() == 1 else StopTogether(int(state.step))
     with shown as progress, stop as should_stop:

@@ -17,7 +17,7 @@ from realm_jax.progress import reporter
 from realm_jax.runs.candidates import Timed, embed_probes, query_embedder
 from realm_jax.runs.live_index import INDEX_FOLDER
 from realm_jax.runs.question_inputs import IndexRetriever, LexicalRetriever, Retriever
-from realm_jax.runs.refreshing import RefreshHook, open_live_index
+from realm_jax.runs.refreshing import RefreshHook, open_live_index, saved_versions
 from realm_jax.train.relevance import (
     Relevance,
     end_to_end_relevance,
@@ -89,6 +89,7 @@ def index_part(
         probe=embed_probes(embed, probes, mesh),
         probe_k=settings.candidates,
         keep_checkpoints=settings.keep_checkpoints,
+        saved=saved_versions(workdir),
     )
     return RetrieverPart(
         IndexRetriever(embed, live, timed=timed, share=share),

@@ -32,7 +32,7 @@ from realm_jax.runs.reading import (
     holds_target,
     rows_with_evidence,
 )
-from realm_jax.runs.refreshing import RefreshHook, open_live_index
+from realm_jax.runs.refreshing import RefreshHook, open_live_index, saved_versions
 from realm_jax.runs.setup import check_one_size, check_vocabulary, initial_params, mesh_of, models_of, resolve
 from realm_jax.runs.speed import Spent, step_flops
 from realm_jax.text.swap import swap_facts
@@ -203,6 +203,7 @@ def run_realm(
         probe=embed_probes(embed_queries, probes.query, mesh),
         probe_k=candidates,
         keep_checkpoints=settings.keep_checkpoints,
+        saved=saved_versions(workdir),
     )
     inputs: StepInputs
     if fused:

@@ -1,7 +1,7 @@
 """The refresher's place in a run: asked after every step, its versions adopted, measured, pruned."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class RefreshHook:
       probe: embeds the fixed probe set with all parameters, float32 `[B, D]`.
       probe_k: results compared for each probe.
       keep_checkpoints: versions of this many checkpoints are kept.
+      saved: versions of the checkpoints there are, oldest first.
     """
 
     def __init__(
@@ -65,10 +66,11 @@ class RefreshHook:
         probe: Callable[[Params], np.ndarray],
         probe_k: int,
         keep_checkpoints: int,
+        saved: Sequence[int] = (),
     ):
         self._refresher, self._live, self._tower, self._root = refresher, live, tower, root
         self._probe, self._probe_k = probe, probe_k
-        self._saved = deque([live.current.version], maxlen=keep_checkpoints + 1)
+        self._saved = deque([*saved, live.current.version], maxlen=keep_checkpoints + 1)
 
     def __call__(self, step: int, state: TrainState, metrics: Metrics) -> None:
         """Adopt a new version if there is one, and say what using the old one had cost."""
@@ -115,6 +117,16 @@ class RefreshHook:
             "record": self.record,
             "pending": self.pending,
         }
+
+
+def saved_versions(workdir: Path) -> list[int]:
+    """Return the index version of every checkpoint of a run, oldest first."""
+    if not (workdir / "checkpoints").is_dir():
+        return []
+    checkpoints = Checkpoints(workdir)
+    versions = [checkpoints.record(step=step).get("index_version") for step in checkpoints.steps()]
+    checkpoints.close()
+    return [version for version in versions if version is not None]
 
 
 class RollingBuild:

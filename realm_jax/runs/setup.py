@@ -308,11 +308,25 @@ def _retriever_name(config: Config) -> str:
 def save_config(config: Config, workdir: Path) -> None:
     """Write the resolved config beside the checkpoints, and the vocabulary of the corpus it names."""
     workdir.mkdir(parents=True, exist_ok=True)
+    before = workdir / CONFIG_FILE
+    if before.is_file() and not _is_config(before):
+        raise ConfigError(
+            "a run is written to a folder of its own",
+            got=f"{workdir}, whose {CONFIG_FILE} is that of something else",
+            remedy="Choose another folder.",
+        )
     vocabulary = Path(config.corpus) / VOCABULARY
     if config.corpus and vocabulary.is_file():
         shutil.copyfile(vocabulary, workdir / VOCABULARY)
     text = json.dumps(to_dict(config), indent=2) + "\n"
     (workdir / CONFIG_FILE).write_text(text, encoding="utf-8")
+
+
+def _is_config(path: Path) -> bool:
+    try:
+        return set(json.loads(path.read_text(encoding="utf-8"))) >= {"model", "shapes", "corpus"}
+    except (ValueError, TypeError):  # one that was cut short is written anew
+        return not path.stat().st_size
 
 
 def _first_difference(found: Any, wanted: Any) -> str:

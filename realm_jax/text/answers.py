@@ -32,7 +32,7 @@ def exact_match(prediction: str, answers: Iterable[str]) -> bool:
 def matching_spans(text: str, offsets: np.ndarray, answers: Iterable[str]) -> np.ndarray:
     """Find the shortest spans of tokens that may equal an answer after normalisation.
 
-    Tokens are reduced to what normalisation leaves of them, white space aside: nothing of punctuation and
+    Text is reduced to what normalisation leaves of it, white space aside: nothing of punctuation and
     articles. Where an answer stands in their concatenation from the beginning of one to the end of another,
     `exact_match` of the text between has the last word.
 
@@ -44,13 +44,12 @@ def matching_spans(text: str, offsets: np.ndarray, answers: Iterable[str]) -> np
     Returns:
       int64 [S, 2], first and last token (inclusive).
     """
-    pieces = [_left_of(text, start, stop) for start, stop in offsets.tolist()]
-    joined, begins, ends = "", {}, {}
-    for i, piece in enumerate(pieces):
-        if piece:
-            begins[len(joined)] = i
-            joined += piece
-            ends[len(joined)] = i
+    joined, owners = _left_of(text, offsets)
+    if not joined:
+        return np.zeros((0, 2), np.int64)
+    changes = [0, *(p for p in range(1, len(owners)) if owners[p] != owners[p - 1]), len(owners)]
+    begins = {p: owners[p] for p in changes[:-1]}
+    ends = {p: owners[p - 1] for p in changes[1:]}
     found = []
     for answer in {normalize_answer(answer).replace(" ", "") for answer in answers} - {""}:
         at = joined.find(answer)
@@ -61,11 +60,22 @@ def matching_spans(text: str, offsets: np.ndarray, answers: Iterable[str]) -> np
     return np.array(found, np.int64).reshape(-1, 2)
 
 
-def _left_of(text: str, start: int, stop: int) -> str:
-    """Return what normalisation leaves of a token; of an article only where it is part of a word."""
-    piece = unicodedata.normalize("NFD", text[start:stop]).lower().translate(_PUNCTUATION)
-    alone = not text[start - 1 : start].strip() and not text[stop : stop + 1].strip()
-    return "" if alone and _ARTICLES.fullmatch(piece) else "".join(piece.split())
+def _left_of(text: str, offsets: np.ndarray) -> tuple[str, list[int]]:
+    """Return what normalisation leaves of a text, without white space, and the token of each character.
+
+    What stands in no token, such as an accent behind one, belongs to the token before it.
+    """
+    text = text[: whole_character(text, int(offsets[-1, 1]))] if len(offsets) else ""
+    token_of = np.searchsorted(offsets[:, 0], np.arange(len(text)), side="right") - 1
+    # Character by character, for each to be known where it comes from.
+    pieces = [unicodedata.normalize("NFD", c).lower().translate(_PUNCTUATION) for c in text]
+    whole = "".join(pieces)
+    kept = np.array([not c.isspace() for c in whole], bool)
+    for article in _ARTICLES.finditer(whole):
+        kept[article.start() : article.end()] = False
+    owners = np.repeat(token_of, [len(piece) for piece in pieces])
+    kept &= owners >= 0
+    return "".join(c for c, keep in zip(whole, kept.tolist(), strict=True) if keep), owners[kept].tolist()
 
 
 def whole_character(text: str, stop: int) -> int:
@@ -84,7 +94,7 @@ def words(text: str) -> list[str]:
 def has_answer(text: str, answers: Iterable[str]) -> bool:
     """Say whether one of the answers stands in a text as a run of whole words.
 
-    Source: the rule by which DPR (Karpukhin et al. 2020) counts a passage as holding the answer.
+    Source: after DPR (Karpukhin et al. 2020), but that punctuation and accents count for nothing here.
     """
     return has_answer_words(words(text), [words(answer) for answer in answers])
 

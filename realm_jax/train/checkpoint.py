@@ -118,7 +118,15 @@ class Checkpoints:
 
     def _shapes(self, step: int | None) -> Any:
         """Return the saved parameters' tree, with a shape and a dtype at every leaf."""
-        return self._manager.item_metadata(self._step(step))["params"].tree
+        chosen = self._step(step)
+        try:
+            return self._manager.item_metadata(chosen)["params"].tree
+        except (ValueError, KeyError, OSError, AttributeError) as error:
+            raise CheckpointError(
+                f"the checkpoint of step {chosen} is whole",
+                got=f"{type(error).__name__}: {str(error)[:500]}",
+                remedy=f"Remove its folder, {self._folder / str(chosen)}, to use an older one.",
+            ) from error
 
     def _restore(self, step: int | None, items: dict[str, Any]) -> dict[str, Any]:
         chosen = self._step(step)
@@ -128,7 +136,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"the checkpoint of step {chosen} must fit the model of this config",
                 got=f"{type(error).__name__}: {str(error)[:500]}",
-                remedy="Use the config saved beside the checkpoint, or another run folder.",
+                remedy="Use the config saved beside it; if it is damaged, remove its folder.",
             ) from error
         return {name: restored[name] for name in items}
 

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -41,7 +43,7 @@ def check_finite(values: Mapping[str, float], *, first_step: int, last_step: int
         raise TrainingError(
             "every metric must be finite",
             got=f"{', '.join(bad)} in steps {first_step} to {last_step}",
-            remedy="Resume from the checkpoint before with a lower learning rate.",
+            remedy="Start a new run from this one's last checkpoint (--start-from), at a lower rate.",
         )
 
 
@@ -64,20 +66,58 @@ class NoMetrics:
 
 
 class MetricsWriter:
-    """Write scalars to `metrics.jsonl` and to TensorBoard files in one folder."""
+    """Write scalars to `metrics.jsonl` and to TensorBoard files in one folder.
 
-    def __init__(self, workdir: Path):
-        self._lines = (workdir / "metrics.jsonl").open("a", encoding="utf-8")
-        self._board = SummaryWriter(logdir=str(workdir / "tensorboard"))
+    Args:
+      workdir: the folder.
+      done: steps of the run so far; what was written of later ones, by a process that was killed, goes.
+    """
+
+    def __init__(self, workdir: Path, *, done: int = 0):
+        path = workdir / "metrics.jsonl"
+        _forget_after(path, done)
+        self._lines = path.open("a", encoding="utf-8")
+        before = set(threading.enumerate())
+        purge = {"purge_step": done + 1} if (workdir / "tensorboard").exists() else {}
+        self._board = SummaryWriter(logdir=str(workdir / "tensorboard"), **purge)
+        self._writing = set(threading.enumerate()) - before
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Write the values of a step."""
-        self._lines.write(json.dumps({"step": step, **{k: float(v) for k, v in values.items()}}) + "\n")
+        """Write the values of a step; what is not finite is null in JSON.
+
+        Raises:
+          TrainingError: TensorBoard's file cannot be written any more.
+        """
+        finite = {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+        self._lines.write(json.dumps({"step": step, **finite}) + "\n")
         self._lines.flush()
+        # Its thread ends at an error and says so to nobody; once its queue is full, one waits for ever.
+        if not self._board_lives():
+            raise TrainingError(
+                "metrics are written for TensorBoard too",
+                got="a writer that has ended, such as at a full disk",
+                remedy="Make room, and run the command again to resume.",
+            )
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flush and close both."""
         self._lines.close()
-        self._board.close()
+        if self._board_lives():
+            self._board.close()
+
+    def _board_lives(self) -> bool:
+        return all(thread.is_alive() for thread in self._writing)
+
+
+def _forget_after(path: Path, done: int) -> None:
+    """Leave out the lines of steps after `done`, and one that was cut short."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= done]
+    if kept != lines:
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        aside.write_text("".join(kept), encoding="utf-8")
+        aside.replace(path)

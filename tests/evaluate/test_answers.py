@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator
 
 import numpy as np
@@ -128,6 +129,14 @@ def test_expressions_that_match_further_on_too_are_readable(corpus, matcher, pat
     offsets = corpus.tokenizer.encode(text, special_tokens=False).offsets
     width = len(corpus.tokenizer.encode("Susan B. Anthony").ids)
     assert is_readable(text, offsets, question(pattern, regex=True), max_width=width, matcher=matcher)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("answer", ["Garc\u00eda M\u00e1rquez", "Pel\u00e9", "the (an) R\u00edo an"])
+def test_what_exact_match_takes_for_an_article_behind_an_accent(corpus, matcher, answer, form):
+    text, answer = (unicodedata.normalize(form, t) for t in (f"It is {answer} again.", answer))
+    offsets = corpus.tokenizer.encode(text, special_tokens=False).offsets
+    assert is_readable(text, offsets, question(answer), max_width=len(offsets), matcher=matcher)
 
 
 def test_articles_and_punctuation_cost_no_width(corpus):

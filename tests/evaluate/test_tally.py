@@ -50,6 +50,11 @@ def test_rows_are_all_each_source_and_shared_prefixes():
     assert "gold" not in table["nq_*"] and table["all"]["gold"].count == 1
 
 
+def test_a_source_that_is_called_all_does_not_replace_all():
+    table = tally_by_source({"hit": np.array([1.0, 0.0, 0.0])}, ["all", "nq", "nq"])
+    assert {row: cells["hit"].count for row, cells in table.items()} == {"all": 3, "source all": 1, "nq": 2}
+
+
 def test_one_source_alone_has_no_row_of_its_own_but_a_named_one_among_unnamed_has():
     values = {"hit": np.array([1.0, 0.0])}
     assert list(tally_by_source(values, ["nq", "nq"])) == ["all"]

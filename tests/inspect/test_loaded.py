@@ -12,7 +12,7 @@ import pytest
 from realm_jax.cli import main
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import prepare
-from realm_jax.errors import CheckpointError, ConfigError, CorpusError, RecallError
+from realm_jax.errors import CheckpointError, ConfigError, CorpusError, IndexFault, RecallError
 from realm_jax.index.store import versions
 from realm_jax.inspect.loaded import LoadedRun, find_version, open_run
 from realm_jax.inspect.retrieve import retrieve
@@ -98,6 +98,18 @@ def test_the_index_of_the_checkpoint_is_taken_unless_a_fresh_one_is_asked_for(ti
     assert fresh.version.version == run.step
     assert not np.array_equal(fresh.version.embeddings, run.version.embeddings)
     assert find_version(open_run(folder)) == (folder / "index", run.step), "once there, it is preferred"
+
+
+@pytest.mark.parametrize("damaged", ["manifest.json", "embeddings.npy"])
+def test_a_damaged_index_is_built_again_where_a_fresh_one_is_asked_for(tiny_runs, tmp_path, damaged):
+    folder = copied(tiny_runs.realm, tmp_path / "realm")
+    whole = open_run(folder, fresh_index=True).version.embeddings
+    (file,) = folder.glob(f"index/v*{open_run(folder).step}/{damaged}")
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(IndexFault, match="again"):
+        _ = open_run(folder).version
+    np.testing.assert_array_equal(open_run(folder, fresh_index=True).version.embeddings, whole)
+    np.testing.assert_array_equal(open_run(folder).version.embeddings, whole)
 
 
 def test_an_edited_corpus_gets_an_index_of_its_own_and_changes_what_is_found(tiny_runs, tmp_path):

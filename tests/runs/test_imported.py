@@ -103,6 +103,14 @@ def test_a_corpus_of_other_blocks_is_refused_and_leaves_no_run(exported, tiny_ru
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def test_the_folder_of_a_public_model_is_not_written_to(exported, tmp_path, capsys):
+    folder = shutil.copytree(exported, tmp_path / "public")
+    before = (folder / "config.json").read_bytes()
+    assert main(["import", str(folder), "--workdir", str(folder)]) == 2
+    assert "something else" in capsys.readouterr().err
+    assert (folder / "config.json").read_bytes() == before
+
+
 def test_every_phase_can_start_from_an_import(exported, tmp_path):
     pretrained = import_pretrained(exported)
     save_imported(pretrained, tmp_path / "run")

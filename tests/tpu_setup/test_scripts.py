@@ -91,6 +91,13 @@ def test_what_is_wrong_with_the_environment_is_said(cloud, tmp_path):
     for values, message in (
         (ENVIRONMENT | {"PROVISIONING": "cheap"}, "spot, reserved or on-demand, but got cheap"),
         (ENVIRONMENT | {"ZONE": ""}, "sets ZONE, but got nothing"),
+        (ENVIRONMENT | {"RESTARTS": "abc"}, "RESTARTS is a whole number, but got abc"),
+        (ENVIRONMENT | {"ATTEMPTS": "0"}, "at least 1, but got 5 and 0"),
+        (ENVIRONMENT | {"BUCKET": "gs://bucket"}, "without gs:// and folders, but got gs://bucket"),
+        (
+            ENVIRONMENT | {"NAME": "my pod"},
+            "small letters, digits and hyphens, a letter first, but got my pod",
+        ),
     ):
         cloud.environment(**values)
         done = cloud.run("create.sh")
@@ -101,6 +108,63 @@ def test_what_is_wrong_with_the_environment_is_said(cloud, tmp_path):
     done = cloud.run("create.sh")
     assert done.returncode == 1 and "environment.example" in done.stderr
     assert cloud.calls() == []
+
+
+@pytest.mark.parametrize("script", ["create.sh", "watch.sh", "delete.sh"])
+def test_without_gcloud_nothing_is_said_of_the_slice(cloud, script):
+    (cloud.bin / "gcloud").unlink()
+    for tool in ("bash", "dirname", "basename", "mktemp", "rm", "cat", "grep", "sed"):
+        (cloud.bin / tool).symlink_to(shutil.which(tool))
+    command = ["bash", str(SCRIPTS / script), "--environment", str(cloud.folder / "environment")]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": str(cloud.bin)})
+    assert done.returncode == 1 and not done.stdout and "gcloud, is installed" in done.stderr
+
+
+def test_an_environment_file_may_be_named_like_a_command(cloud, monkeypatch):
+    shutil.copy(cloud.folder / "environment", cloud.folder / "env")
+    cloud.answer("state", GONE)
+    command = ["bash", str(SCRIPTS / "delete.sh"), "--environment", "env"]
+    path = f"{cloud.bin}:/usr/bin:/bin"
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=cloud.folder,
+        env={"PATH": path, "STANDIN": str(cloud.folder)},
+    )
+    assert done.returncode == 0 and "no queued resource pod" in done.stdout
+
+
+@pytest.mark.parametrize("machines", ["CREATING", "REPAIRING", "STOPPED"])
+def test_a_slice_is_ready_when_its_machines_are(cloud, machines):
+    cloud.answer("state", "0 ACTIVE")
+    cloud.answer("slice", f"0 {machines}", "0 READY")
+    done = cloud.run("create.sh")
+    assert done.returncode == 0 and done.stdout.splitlines()[-2:] == [
+        f"The machines of pod are {machines}.",
+        "pod is ready.",
+    ]
+
+
+def test_a_request_that_is_there_but_not_yet_shown_is_waited_for(cloud):
+    cloud.answer("state", GONE, "0 WAITING_FOR_RESOURCES", "0 ACTIVE")
+    cloud.answer("create", "1 ERROR: ALREADY_EXISTS: pod")
+    assert cloud.run("create.sh").returncode == 0 and verbs(cloud) == ["create"]
+
+
+def test_what_is_being_deleted_is_not_deleted_again(cloud):
+    cloud.answer("state", "0 DELETING")
+    assert cloud.run("delete.sh").returncode == 0 and verbs(cloud) == []
+    cloud.answer("state", "0 SUSPENDED", GONE)
+    cloud.answer("delete", "1 ERROR: NOT_FOUND")
+    assert cloud.run("delete.sh").returncode == 0
+
+
+def test_one_look_without_an_answer_is_no_success(cloud):
+    cloud.answer("state", "0 ACTIVE")
+    cloud.answer("ssh", "127 bash: worker_status.sh: No such file or directory")
+    done = cloud.run("watch.sh", "--once")
+    assert done.returncode == 1 and "the workers answer" in done.stderr
 
 
 def test_the_example_is_complete(cloud, tmp_path):
@@ -213,9 +277,11 @@ def test_watching_shows_the_log_of_a_worker_that_failed(cloud):
 def test_a_worker_whose_machine_was_started_anew_is_started_again(cloud):
     cloud.answer("state", "0 ACTIVE")
     lost = "0 failed on w-0: a process was lost\\nstopped on w-1: "
-    cloud.answer("ssh", lost, "0 installed", "0 started", "0 finished on w-0: \\nfinished on w-1: ")
+    over = "0 finished on w-0: \\nfinished on w-1: "
+    cloud.answer("ssh", lost, "5 not loaded there", "0 installed", "0 started", over)
     assert cloud.run("watch.sh", "--resume").returncode == 0 and verbs(cloud) == []
-    assert "worker_train" in cloud.calls("ssh")[2][-1]
+    # Those that wait for the lost one are stopped first.
+    assert "systemctl stop" in cloud.calls("ssh")[1][-1] and "worker_train" in cloud.calls("ssh")[3][-1]
     cloud.answer("ssh", lost)
     assert cloud.run("watch.sh").returncode == 3
 

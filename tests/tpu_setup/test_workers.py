@@ -78,7 +78,7 @@ def test_training_runs_as_a_service_with_the_runs_of_the_bucket(worker):
     assert mounted[-2:] == ["bucket", str(mount)] and "--metadata-cache-ttl-secs=0" in mounted
     assert (worker.folder / "realm_jax/runs").resolve() == mount / "runs"
     (started,) = worker.calls("systemd-run")
-    assert started[-3:] == ["/bin/bash", "-c", f"exec {VALUES['COMMAND']}"]
+    assert started[-3:] == ["/bin/bash", "-c", f"exec env {VALUES['COMMAND']}"]
     assert f"--working-directory={worker.folder}/realm_jax" in started and "--unit=realm_jax" in started
 
 

@@ -1,6 +1,8 @@
 """Metrics: sums and counts are added before they are divided; nothing that is not finite passes."""
 
 import json
+import math
+import threading
 
 import jax.numpy as jnp
 import numpy as np
@@ -56,9 +58,29 @@ def test_lines_are_appended_and_readable_while_the_run_goes_on(tmp_path):
         {"step": 1, "loss": 2.5}
     ]
     writer.close()
-    resumed = MetricsWriter(tmp_path)
+    resumed = MetricsWriter(tmp_path, done=1)
     resumed.write(2, {"loss": 2.0})
     resumed.close()
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2]
     assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_what_a_killed_process_wrote_of_later_steps_goes(tmp_path):
+    lines = [json.dumps({"step": step, "loss": 1.0}) + "\n" for step in (10, 20, 30)]
+    (tmp_path / "metrics.jsonl").write_text("".join(lines) + '{"step": 4')
+    writer = MetricsWriter(tmp_path, done=20)
+    writer.write(30, {"loss": math.nan})
+    writer.close()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [10, 20, 30] and rows[-1]["loss"] is None
+
+
+def test_a_dead_writer_of_tensorboard_is_no_reason_to_wait_for_it(tmp_path):
+    writer = MetricsWriter(tmp_path)
+    writer.write(1, {"loss": 1.0})
+    assert writer._writing
+    writer._writing = {threading.Thread()}  # one that does not run, as after a full disk
+    with pytest.raises(TrainingError, match="Make room"):
+        writer.write(2, {"loss": 1.0})
+    writer.close()
