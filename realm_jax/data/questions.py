@@ -216,8 +216,12 @@ def question_stream(
     rows: np.ndarray | None = None,
     query_length: int,
     seed: int,
+    searched: str = "",
 ) -> Stream[QuestionRows]:
-    """Stream tokenised questions in shuffled order, without end; `rows`: which of a batch, None for all."""
+    """Stream tokenised questions in shuffled order, without end.
+
+    `rows`: which of a batch, None for all; `searched`: hash of the corpus in which their answers are found.
+    """
     encoded = question_rows(questions, tokenizer, query_length=query_length)
 
     def example(index: int, rng: np.random.Generator) -> int:
@@ -241,6 +245,7 @@ def question_stream(
             "tokenizer": tokenizer.content_hash,
             "query_length": query_length,
             "questions": questions.content_hash,
+            "searched": searched,
         },
     )
 

@@ -115,6 +115,7 @@ def run_qa(
             rows=share.drawn(settings.batch_size),
             query_length=config.shapes.query_length,
             seed=config.seed,
+            searched=corpus.content_hash,
         )
         inputs = QuestionInputs(
             part.retriever,

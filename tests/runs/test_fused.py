@@ -122,5 +122,5 @@ def test_a_fused_run_is_evaluated_as_any_other(runs, tmp_path):
 def test_what_needs_the_candidates_on_the_host_is_refused(config, tmp_path, setting, value):
     rule = rf"got realm\.{setting} {value}(.|\n)*--index\.engine exact, or with realm\.{setting}"
     with pytest.raises(ConfigError, match=rule):
-        run_realm(fused(config, realm={setting: value}), tmp_path)
+        run_realm(fused(config, realm={"evidence_window": 4, setting: value}), tmp_path)
     assert not any(tmp_path.iterdir())

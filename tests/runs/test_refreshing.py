@@ -35,7 +35,7 @@ def version_at(root, step, turn):
     return IndexVersion(step, index, embeddings)
 
 
-def hook_for(root, *, every, lag=None, keep=1, probe_k=1):
+def hook_for(root, *, every, lag=None, keep=1, probe_k=1, saved=()):
     def build(params, step, should_stop):
         return version_at(root, step, turn=int(params["tower"]))
 
@@ -49,6 +49,7 @@ def hook_for(root, *, every, lag=None, keep=1, probe_k=1):
         probe=lambda params: np.array([[0.9, 0.1], [0.1, 0.9]], np.float32) * params["scale"],
         probe_k=probe_k,
         keep_checkpoints=keep,
+        saved=saved,
     ), live
 
 
@@ -96,6 +97,14 @@ def test_versions_that_checkpoints_name_stay_and_others_go(tmp_path):
     hook.record()  # a checkpoint with version 6
     drive(hook, 7, 9)
     assert {3, 6, 9} <= set(versions(tmp_path)) and not {1, 2, 4, 5, 7, 8} & set(versions(tmp_path))
+
+
+def test_versions_of_checkpoints_from_before_a_resumption_stay(tmp_path):
+    for step in (3, 6):
+        version_at(tmp_path, step, turn=0)
+    hook, _ = hook_for(tmp_path, every=1, keep=2, saved=[3, 6])
+    drive(hook, 7, 9)
+    assert {3, 6, 9} <= set(versions(tmp_path)) and 7 not in versions(tmp_path)
 
 
 def test_a_version_published_but_not_yet_adopted_is_not_pruned(tmp_path):

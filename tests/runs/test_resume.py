@@ -8,11 +8,14 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
-from realm_jax.errors import CheckpointError, IndexFault
+from realm_jax.errors import CheckpointError, IndexFault, TrainingError
 from realm_jax.index.store import versions
 from realm_jax.runs.realm import run_realm
+from realm_jax.runs.refreshing import saved_versions
 from realm_jax.train.checkpoint import Checkpoints
 from tests.runs.compare import assert_same_end, logged
 
@@ -61,6 +64,27 @@ def test_stopped_before_in_the_middle_of_and_after_a_refresh(config, whole, tmp_
     assert record["index_version"] == {2: 0, 3: 0, 5: 3}[stop_at]
     run_realm(config, workdir)
     assert_same_run(workdir, whole)
+
+
+def test_what_has_diverged_replaces_no_checkpoint(config, tmp_path):
+    """Nothing is logged between the steps that are saved."""
+    realm = dataclasses.replace(
+        config.realm,
+        checkpoint_every=2,
+        log_every=50,
+        keep_checkpoints=1,
+        optimizer=dataclasses.replace(config.realm.optimizer, learning_rate=1e30, warmup_steps=1),
+    )
+    with pytest.raises(TrainingError, match="finite.*--start-from"):
+        run_realm(dataclasses.replace(config, realm=realm), tmp_path / "run")
+    params = Checkpoints(tmp_path / "run").restore_params() if Checkpoints(tmp_path / "run").latest() else {}
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
+
+
+def test_the_versions_of_all_checkpoints_are_known(whole):
+    steps = Checkpoints(whole).steps()
+    in_use = logged(whole, "index_version")
+    assert saved_versions(whole) == [in_use[step] for step in steps] and saved_versions(whole / "no") == []
 
 
 def test_what_a_crash_left_half_written_is_ignored(config, whole, tmp_path):
