@@ -17,7 +17,7 @@ from realm_jax.data.prepare import prepare as prepare_corpus
 from realm_jax.data.records import Document, Fields, parse_document
 from realm_jax.data.sources import Source, open_source
 from realm_jax.data.writer import BAD_RECORDS
-from realm_jax.errors import CorpusError, MissingExtra
+from realm_jax.errors import ConfigError, CorpusError, MissingExtra
 from realm_jax.text.tokenizer import Tokenizer, train_vocabulary
 
 Sources = Annotated[
@@ -195,9 +195,15 @@ def _pipeline(options: Prepare) -> Encoder | None:
             got=str(error),
             remedy="pip install -r requirements-beam.txt.",
         ) from error
-    encoder: Encoder = pipeline.beam_encoder(
-        shlex.split(options.beam), tfds_dir=options.tfds_dir, folder=options.beam_folder
-    )
+    try:
+        words = shlex.split(options.beam)
+    except ValueError as error:
+        raise ConfigError(
+            "--beam holds options as a shell reads them",
+            got=f"{options.beam!r} ({error})",
+            remedy="Close the quotation.",
+        ) from error
+    encoder: Encoder = pipeline.beam_encoder(words, tfds_dir=options.tfds_dir, folder=options.beam_folder)
     return encoder
 
 

@@ -1,11 +1,13 @@
 """Versions of an index on disk: written aside, complete when renamed into place.
 
-One process publishes into a folder at a time; others may read from it meanwhile.
+One process of a run publishes into its folder; others may read from it meanwhile, and an evaluation may put a
+version of its own beside. What another process is writing is let be.
 """
 
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -63,7 +65,9 @@ def place_version(root: Path, version: int, write: Callable[[Path], None]) -> Pa
     """
     root.mkdir(parents=True, exist_ok=True)
     tidy(root)
-    aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=root))
+    aside = Path(
+        tempfile.mkdtemp(prefix=f"{ASIDE}{os.getpid()}-", suffix=f"@{socket.gethostname()}", dir=root)
+    )
     try:
         write(aside)
         return put_in_place(aside, version)
@@ -186,10 +190,25 @@ def _replaced(target: Path) -> Path:
     return target.with_name(REPLACED + target.name)
 
 
+def _is_being_written(name: str) -> bool:
+    """Say whether another process of this machine, such as a trainer that is evaluated meanwhile, lives."""
+    writer = re.fullmatch(rf"{re.escape(ASIDE)}(\d+)-[^@]*@(.*)", name)
+    if writer is None or writer[2] != socket.gethostname() or int(writer[1]) == os.getpid():
+        return False
+    try:
+        os.kill(int(writer[1]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
 def tidy(root: Path) -> None:
-    """Undo what a publication that was cut short has left."""
+    """Undo what a publication that was cut short has left; what another process still writes stays."""
     for leftover in root.glob(f"{ASIDE}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if not _is_being_written(leftover.name):
+            shutil.rmtree(leftover, ignore_errors=True)
     for old in root.glob(f"{REPLACED}*"):
         target = old.with_name(old.name.removeprefix(REPLACED))
         if target.exists():

@@ -72,6 +72,9 @@ def plain_text(wikitext: str, *, hidden: Collection[str] = HIDDEN) -> str:
         unclosed = wikitext.count(opening) - sum(map(wikitext.count, closings))
         if unclosed > MOST_UNCLOSED:
             raise WikitextError(f"{unclosed} times {opening} without {closings[0]}")
+    attributes = wikitext.count('="')  # each takes one quotation mark to open and one to close
+    if 2 * attributes - wikitext.count('"') > MOST_UNCLOSED:
+        raise WikitextError(f"{attributes} attributes in quotation marks that are not closed")
     try:
         # Quotes that make bold and italic are taken out below, line by line as MediaWiki does it.
         code = parser.parse(wikitext, skip_style_tags=True)

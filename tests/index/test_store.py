@@ -2,6 +2,9 @@
 
 import dataclasses
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +173,19 @@ def test_a_half_written_folder_is_no_version(tmp_path):
         open_version(tmp_path, 2, corpus_hash="this")
     put(tmp_path, 2)  # takes the place of what is no version
     assert versions(tmp_path) == [1, 2] and not list(tmp_path.glob(f"{store.ASIDE}*"))
+
+
+def test_what_another_process_is_writing_stays(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        being_written = tmp_path / f"{store.ASIDE}{other.pid}-abc@{socket.gethostname()}"
+        elsewhere = tmp_path / f"{store.ASIDE}{other.pid}-abc@another.host"
+        for folder in (being_written, elsewhere):
+            folder.mkdir()
+        put(tmp_path, 1)
+        assert being_written.exists() and not elsewhere.exists()
+        other.communicate(b"\n")
+    put(tmp_path, 2)
+    assert not being_written.exists() and versions(tmp_path) == [1, 2]
 
 
 def test_another_corpus_is_refused(tmp_path):

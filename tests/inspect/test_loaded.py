@@ -150,6 +150,14 @@ def test_what_cannot_be_opened_is_refused(tiny_runs, tmp_path):
         open_run(tiny_runs.qa, corpus=tmp_path / "other")
 
 
+def test_a_damaged_checkpoint_is_named(tiny_runs, tmp_path):
+    folder = copied(tiny_runs.qa, tmp_path / "qa")
+    (file,) = (folder / "checkpoints" / str(open_run(folder).step)).glob("params/_METADATA")
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(CheckpointError, match="is whole.*Remove its folder"):
+        open_run(folder)
+
+
 def test_a_corpus_of_as_many_but_other_wordpieces_is_refused(tiny_runs, tmp_path, capsys):
     """Sizes agree, so nothing else would notice that every token stands for another word."""
     tokens = (tiny_runs.corpus / "vocab.txt").read_text().splitlines()
