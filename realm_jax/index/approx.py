@@ -1,7 +1,7 @@
 """The approximate engine: every block is scored, the accelerator's partial reduction picks the best.
 
-On a TPU it is faster than sorting and finds nearly all; elsewhere it finds what
-the exact engine finds, but for which of equal scores come first.
+On a TPU it is faster than sorting and finds nearly all; elsewhere it finds what the exact engine finds, but
+for which of equal scores come first.
 """
 
 from typing import ClassVar

@@ -12,7 +12,7 @@ import numpy as np
 
 from realm_jax.config import Config, from_dict
 from realm_jax.data.corpus import Corpus
-from realm_jax.errors import CheckpointError, ConfigError, IndexFault
+from realm_jax.errors import CheckpointError, ConfigError, IndexFault, RecallError
 from realm_jax.index.lexical import LexicalIndex
 from realm_jax.index.manifest import IndexManifest
 from realm_jax.index.protocol import Storage
@@ -77,7 +77,7 @@ class LoadedRun:
             try:
                 return load_version(root, version, corpus=self.corpus, recall_floor=floor)
             except IndexFault as fault:
-                if not self.fresh_index:
+                if not self.fresh_index or isinstance(fault, RecallError):
                     raise
                 to_stderr(f"{fault} It is built again.")
         return build_index(self, root)
