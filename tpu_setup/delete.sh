@@ -7,17 +7,19 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/gcloud.sh"
 read_arguments "" "$@"
 state=$(queued_state ACTIVE)
-if [ "$state" = NONE ]; then
-  echo "There is no queued resource $NAME."
-  exit 0
-fi
-if [ "$state" = ACTIVE ]; then
-  on_workers all "sudo systemctl stop realm_jax" || echo "The run could not be stopped first; deleting all the same."
-fi
-if [ "$state" = DELETING ]; then
-  echo "$NAME is being deleted."
-  exit 0
-fi
+case $state in
+  NONE)
+    echo "There is no queued resource $NAME."
+    exit 0
+    ;;
+  DELETING)
+    echo "$NAME is being deleted."
+    exit 0
+    ;;
+  ACTIVE)
+    on_workers all "sudo systemctl stop realm_jax" || echo "The run could not be stopped first; deleting all the same."
+    ;;
+esac
 queued delete --force --quiet || [ "$(queued_state NONE)" = NONE ] ||
   fail "the queued resource $NAME can be deleted" "the error above" "It is still paid for: try again, or in the console."
 tell "$NAME is deleted. Checkpoints and logs stay in gs://$BUCKET."

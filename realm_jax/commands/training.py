@@ -202,18 +202,13 @@ def load_experiment(path: Path) -> Config:
     try:
         make = runpy.run_path(str(path)).get("config")
         made = make() if callable(make) else None
-        made = (
-            from_dict(Config, to_dict(made)) if isinstance(made, Config) else made
-        )  # types are checked, too
     except RealmError:
         raise
     except Exception as error:  # whatever a file of somebody else may raise
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        line = error.lineno if isinstance(error, SyntaxError) else where.lineno
-        place = error.filename if isinstance(error, SyntaxError) else where.filename
+        at = error if isinstance(error, SyntaxError) else traceback.extract_tb(error.__traceback__)[-1]
         raise ConfigError(
             "an experiment file runs, and its config() returns a Config",
-            got=f"{type(error).__name__}: {error} ({place}, line {line})",
+            got=f"{type(error).__name__}: {error} ({at.filename}, line {at.lineno})",
             remedy="Correct it; the files in experiments/ are examples.",
         ) from error
     if not isinstance(made, Config):
@@ -222,7 +217,7 @@ def load_experiment(path: Path) -> Config:
             got=f"{made!r} from {path}",
             remedy="See the files in experiments/.",
         )
-    return made
+    return from_dict(Config, to_dict(made))  # which checks the types, too
 
 
 def changes(value: Any, default: Any, *, where: str = "") -> list[tuple[str, Any]]:

@@ -163,6 +163,7 @@ def run_qa(
 
 
 def _check_answers(questions: Questions, *, swap_probability: float) -> None:
+    """Refuse a set that mixes strings and regular expressions, or whose expressions are to be swapped."""
     kinds = {question.is_regex for question in questions}
     if len(kinds) > 1 or (kinds == {True} and swap_probability):
         raise CorpusError(
@@ -189,7 +190,7 @@ def answer_finder(
     Swapped answers stand in the candidates alone: the rest of a beam is judged by the answers as they are.
 
     Args:
-      questions: the whole set; all with strings as answers, or all with regular expressions.
+      questions: the whole set; all with strings as answers, or all with regular expressions and no swaps.
       corpus: the blocks.
       max_answers: occurrences kept a block.
       swap_probability: of a span being replaced by another of its kind, see `rewrite_evidence`; 0 rewrites
@@ -199,11 +200,7 @@ def answer_finder(
       max_length: longest answer swapped in, tokens.
       seed: of the swaps; those of step s depend on (seed, s) alone.
       matcher: runs regular expressions.
-
-    Raises:
-      CorpusError: the set mixes strings and regular expressions, or the latter are to be swapped.
     """
-    _check_answers(questions, swap_probability=swap_probability)
     if questions[0].is_regex:
         found = PatternAnswers(corpus, questions, matcher=matcher, max_spans=max_answers)
 

@@ -68,6 +68,12 @@ def test_names_that_are_not_there(tfds_folder):
         Questions.load("tfds:web_questions:test", tfds_dir=tfds_folder)
 
 
+def test_a_set_that_is_not_on_the_disk_is_not_downloaded(tfds_folder, tmp_path):
+    with pytest.raises(CorpusError, match="validation.*array_record"):
+        Questions.load("tfds:natural_questions_open:validation", tfds_dir=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("record", "expected"),
     [

@@ -9,6 +9,7 @@ import pytest
 import realm_jax.runs.qa as module
 from realm_jax.config import RefreshConfig
 from realm_jax.data.corpus import Corpus
+from realm_jax.errors import CorpusError
 from realm_jax.index.store import versions
 from realm_jax.inspect.loaded import find_version, open_run
 from realm_jax.refresh.workers import InlineWorker
@@ -108,6 +109,20 @@ def test_end_to_end_on_expressions_it_refreshes_and_resumes_bit_for_bit(quick, s
     shutil.rmtree(tmp_path / "whole" / "index" / "v00000004", ignore_errors=True)
     assert find_version(open_run(tmp_path / "whole"))[1] == 2
     assert find_version(open_run(tmp_path / "whole", fresh_index=True))[1] is None
+
+
+@pytest.mark.parametrize(("strings", "swaps", "got"), [(1, 0.0, "both"), (0, 0.5, "swap_probability 0.5")])
+def test_answers_are_of_one_kind_which_is_said_before_blocks_are_embedded(
+    quick, start, tmp_path, strings, swaps, got
+):
+    rows = [{**row, "is_regex": i >= strings} for i, row in enumerate(questions())]
+    asked = write_jsonl(tmp_path / "asked.jsonl", rows)
+    qa = dataclasses.replace(quick.qa, swap_probability=swaps)
+    with pytest.raises(CorpusError, match=f"all strings.*got .*{got}"):
+        run_qa(
+            dataclasses.replace(quick, train_questions=str(asked), qa=qa), tmp_path / "run", start_from=start
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_on_blocks_of_bm25_the_reader_alone_is_trained_and_nothing_is_embedded(quick, start, tmp_path):
