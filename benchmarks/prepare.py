@@ -17,7 +17,8 @@ from pathlib import Path
 import tokenizers
 
 from realm_jax.data.prepare import prepare
-from realm_jax.text.tokenizer import Tokenizer, train_vocabulary
+from realm_jax.text.tokenizer import Tokenizer
+from realm_jax.text.vocabulary import train_vocabulary
 
 
 def read_texts(path: Path) -> list[str]:

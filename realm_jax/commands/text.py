@@ -18,7 +18,9 @@ from realm_jax.data.records import Document, Fields, parse_document
 from realm_jax.data.sources import Source, open_source
 from realm_jax.data.writer import BAD_RECORDS
 from realm_jax.errors import ConfigError, CorpusError, MissingExtra
-from realm_jax.text.tokenizer import Tokenizer, train_vocabulary
+from realm_jax.text.normalisation import SETTINGS
+from realm_jax.text.tokenizer import Tokenizer
+from realm_jax.text.vocabulary import train_vocabulary
 
 Sources = Annotated[
     Positional[tuple[str, ...]],
@@ -104,6 +106,12 @@ def vocabulary(arguments: Sequence[str], *, prog: str) -> None:
     if options.out.exists():
         raise CorpusError(
             "a vocabulary is written to a new file", got=str(options.out), remedy="Choose another name."
+        )
+    if (options.out.parent / SETTINGS).exists():
+        raise CorpusError(
+            f"a trained vocabulary is lower-cased, and no {SETTINGS} of another one stands beside it",
+            got=f"{options.out.parent / SETTINGS}",
+            remedy="Choose another folder.",
         )
     texts = _Texts(
         [open_source(s, tfds_dir=options.tfds_dir) for s in options.sources], options.fields.fields()

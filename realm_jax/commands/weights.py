@@ -90,8 +90,6 @@ def import_(arguments: Sequence[str], *, prog: str) -> None:
         print(f"kept for an export, not read: {len(pretrained.unread)} tensors")
     if pretrained.vocabulary is None:
         print("no vocab.txt: prepare the corpus with the vocabulary the model was trained with")
-    elif not pretrained.source.lowercase:
-        print("note: this model was trained on cased text; texts are lower-cased here")
 
 
 def export(arguments: Sequence[str], *, prog: str) -> None:
@@ -107,9 +105,9 @@ def export(arguments: Sequence[str], *, prog: str) -> None:
         """,
     )
     from realm_jax.config import Config, from_dict
-    from realm_jax.data.writer import VOCABULARY
     from realm_jax.models.block_records import write_block_records
     from realm_jax.runs.imported import export_run
+    from realm_jax.text.tokenizer import VOCABULARY
     from realm_jax.train.checkpoint import Checkpoints
 
     vocabulary = options.run / VOCABULARY

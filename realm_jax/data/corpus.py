@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from realm_jax.data.writer import FORMAT, MANIFEST, OFFSET_ARRAYS, ROW_ARRAYS, VOCABULARY
+from realm_jax.data.writer import FORMAT, MANIFEST, OFFSET_ARRAYS, ROW_ARRAYS
 from realm_jax.errors import CorpusError
 from realm_jax.text.answers import whole_character
 from realm_jax.text.packing import null_blocks
 from realm_jax.text.swap import SpanPool
-from realm_jax.text.tokenizer import Tokenizer
+from realm_jax.text.tokenizer import VOCABULARY, Tokenizer
 from realm_jax.types import NO_BLOCK, Blocks, Rows
 
 
@@ -99,7 +99,7 @@ class Corpus:
         if tokenizer.content_hash != self.manifest["tokenizer_hash"]:
             raise CorpusError(
                 "A corpus keeps the vocabulary it was tokenised with",
-                got=f"another {VOCABULARY} in {self.path}",
+                got=f"another {VOCABULARY}, or normalised otherwise, in {self.path}",
                 remedy="Prepare it again.",
             )
         return tokenizer

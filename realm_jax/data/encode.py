@@ -221,12 +221,12 @@ def _chunk(
 _worker: dict[str, object] = {}
 
 
-def start_worker(vocabulary: Sequence[str], settings: dict[str, object]) -> None:
-    """Set up a worker process: its tokenizer is built once, and keeps to one core; Ctrl-C is the parent's."""
+def start_worker(tokenizer: Tokenizer, settings: dict[str, object]) -> None:
+    """Set up a worker process: its tokenizer, built once, keeps to one core; Ctrl-C is the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _worker.update(settings, words=WordCache(Tokenizer(vocabulary)))
+    _worker.update(settings, words=WordCache(tokenizer))
 
 
 def _end_with_parent() -> None:

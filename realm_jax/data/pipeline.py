@@ -71,7 +71,7 @@ def _encoded(
                 | "one a worker" >> beam.Reshuffle()
                 | "read" >> beam.FlatMap(_read, tfds_dir=tfds_dir, place=place)
                 | "spread" >> beam.Reshuffle()
-                | "encode" >> beam.ParDo(_Encode(tokenizer.vocabulary, settings, place))
+                | "encode" >> beam.ParDo(_Encode(tokenizer, settings, place))
                 | "count" >> beam.combiners.Count.Globally()
             )
             _ = counted | "say how many" >> beam.Map(_write_count, place=place)
@@ -96,13 +96,13 @@ def _read(
 class _Encode(beam.DoFn):
     """Encode chunks, and leave each in a file of its own."""
 
-    def __init__(self, vocabulary: Sequence[str], settings: dict[str, Any], place: Path):
-        self._vocabulary, self._settings, self._place = vocabulary, settings, place
+    def __init__(self, tokenizer: Tokenizer, settings: dict[str, Any], place: Path):
+        self._tokenizer, self._settings, self._place = tokenizer, settings, place
 
     def setup(self) -> None:
         """Build the tokenizer, once a worker's thread."""
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        self._words = WordCache(Tokenizer(self._vocabulary))
+        self._words = WordCache(self._tokenizer)
 
     def process(self, element: tuple[Key, list[RawRecord]]) -> Iterator[Key]:
         """Encode one chunk."""

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 from realm_jax.data.encode import EncodedChunk, encode_chunk, start_worker, work
 from realm_jax.data.records import BadRecord, Document, Fields, RawRecord, parse_document
 from realm_jax.data.sources import Source, open_source
-from realm_jax.data.writer import VOCABULARY, CorpusWriter
+from realm_jax.data.writer import CorpusWriter
 from realm_jax.errors import ConfigError, CorpusError
 from realm_jax.progress import Reporter, reporter
 from realm_jax.text.blocks import get_splitter
 from realm_jax.text.salient import KINDS, get_tagger
-from realm_jax.text.tokenizer import Tokenizer, train_vocabulary
+from realm_jax.text.tokenizer import VOCABULARY, Tokenizer
+from realm_jax.text.vocabulary import train_vocabulary
 from realm_jax.text.word_cache import WordCache
 
 CHUNK_RECORDS, CHUNK_BYTES = 256, 1 << 20  # whichever is reached first
@@ -276,7 +277,7 @@ def encode_here(
     # Spawned, not forked: a process that uses jax has threads, and forking those can hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=start_worker, initargs=(tokenizer.vocabulary, settings)
+        workers, mp_context=context, initializer=start_worker, initargs=(tokenizer, settings)
     ) as pool:
         waiting: deque[Future[EncodedChunk]] = deque()
         try:

@@ -13,10 +13,11 @@ import numpy as np
 from realm_jax.data.encode import EncodedChunk
 from realm_jax.data.lock import REPLACED, UNFINISHED, FolderLock
 from realm_jax.errors import CorpusError
-from realm_jax.text.tokenizer import Tokenizer
+from realm_jax.text.normalisation import SETTINGS
+from realm_jax.text.tokenizer import VOCABULARY, Tokenizer
 
 FORMAT = 1
-MANIFEST, VOCABULARY, BAD_RECORDS = "manifest.json", "vocab.txt", "bad_records.jsonl"
+MANIFEST, BAD_RECORDS = "manifest.json", "bad_records.jsonl"
 # Raw arrays; their shapes and dtypes are in the manifest.
 ROW_ARRAYS = ("titles", "title_lengths", "bodies", "body_lengths", "sentences", "spans", "uids")
 OFFSET_ARRAYS = ("sentence_offsets", "span_offsets", "text_offsets")
@@ -139,7 +140,7 @@ class CorpusWriter:
             )
 
         arrays = (f"{name}.bin" for name in (*ROW_ARRAYS, *OFFSET_ARRAYS, "texts"))
-        own = {MANIFEST, VOCABULARY, BAD_RECORDS, *arrays}
+        own = {MANIFEST, VOCABULARY, SETTINGS, BAD_RECORDS, *arrays}
         foreign = sorted({file.name for file in self._out.iterdir()} - own) if self._out.exists() else []
         if foreign:
             raise CorpusError(

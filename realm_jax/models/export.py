@@ -11,9 +11,11 @@ from flax.traverse_util import flatten_dict
 from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.models.layout import architecture
 from realm_jax.models.names import REPEATS
-from realm_jax.models.pretrained import VOCABULARY, Source, Tensors
+from realm_jax.models.pretrained import Source, Tensors
 from realm_jax.models.public_config import public_config, write_pooling
 from realm_jax.models.weights_file import SAFETENSORS, write_tensors
+from realm_jax.text.normalisation import read_normalisation, write_normalisation
+from realm_jax.text.tokenizer import copy_vocabulary
 from realm_jax.types import Params
 
 
@@ -34,7 +36,7 @@ def export_pretrained(
       folder: to create; must not exist, or be empty.
       source: the layout: `Pretrained.source` of the checkpoint the model came from, or `source_for` a class.
       unread: tensors to add under their own names: `Pretrained.unread`; `block_emb` for RealmForOpenQA.
-      vocabulary: a `vocab.txt` to copy.
+      vocabulary: a `vocab.txt` to write too, with how texts are normalised for it.
 
     Raises:
       ConfigError: a part of the layout is missing, or RealmForOpenQA lacks its block embeddings.
@@ -67,8 +69,8 @@ def export_pretrained(
         width = config["bert"]["hidden_size"]
         write_pooling(aside, pooling=config["pooling"], normalize=config["normalize"], size=width)
     if vocabulary is not None:
-        shutil.copyfile(vocabulary, aside / VOCABULARY)
-    (aside / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": source.lowercase}))
+        copy_vocabulary(vocabulary, aside)
+        write_normalisation(aside, read_normalisation(vocabulary.parent))
     if folder.exists():
         folder.rmdir()
     aside.rename(folder)

@@ -6,15 +6,17 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from realm_jax.errors import CheckpointError
+from realm_jax.text.normalisation import SETTINGS, TOKENIZER
+from realm_jax.text.tokenizer import VOCABULARY
 
 # Everything an import reads, and nothing that runs. Weights in torch's format only where there are no others.
 WANTED = [
     "config.json",
     "*.safetensors",
     "model.safetensors.index.json",
-    "vocab.txt",
-    "tokenizer.json",
-    "tokenizer_config.json",
+    VOCABULARY,
+    TOKENIZER,
+    SETTINGS,
     "modules.json",
     "*_Pooling/config.json",
     "*_Transformer/*",

@@ -17,10 +17,10 @@ from realm_jax.models.layout import Place, Places, find_places
 from realm_jax.models.names import REPEATS, UNREAD, modern
 from realm_jax.models.public_config import model_config, read_json, read_pooling
 from realm_jax.models.weights_file import read_tensors
-from realm_jax.text.tokenizer import holds_wordpieces
+from realm_jax.text.normalisation import TOKENIZER
+from realm_jax.text.tokenizer import VOCABULARY, holds_wordpieces
 
 Tensors = dict[str, np.ndarray]
-VOCABULARY, TOKENIZER = "vocab.txt", "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ class Source:
       repeats: tensors that repeat another one, and which; both as the rules spell them.
       dtypes: of the tensors that are not float32.
       sentence_encoder: pooling files stand beside it.
-      lowercase: its tokenizer lower-cases.
       complete: an export adds zeros for tensors which the public class declares and never uses.
     """
 
@@ -44,7 +43,6 @@ class Source:
     repeats: dict[str, str] = dataclasses.field(default_factory=dict)
     dtypes: dict[str, str] = dataclasses.field(default_factory=dict)
     sentence_encoder: bool = False
-    lowercase: bool = True
     complete: bool = False
 
 
@@ -131,7 +129,6 @@ def import_pretrained(
             repeats=repeats,
             dtypes={name: str(tensors[name].dtype) for name in used if tensors[name].dtype != np.float32},
             sentence_encoder=pooled is not None,
-            lowercase=_lowercase(folder, weights),
         ),
         unread=unread,
     )
@@ -256,14 +253,6 @@ def _vocabulary(*folders: Path) -> Path | None:
         if path.exists() and holds_wordpieces(read_json(path)):
             return path
     return None
-
-
-def _lowercase(*folders: Path) -> bool:
-    """Say whether the tokenizer lower-cases; BERT's default is that it does."""
-    for folder in folders:
-        if (folder / "tokenizer_config.json").exists():
-            return bool(read_json(folder / "tokenizer_config.json").get("do_lower_case", True))
-    return True
 
 
 def _raise_if_any(problems: Mapping[str, list[str]], *, folder: Path) -> None:

@@ -43,4 +43,5 @@ def load_sidecar(folder: str | Path) -> tuple[Source, Tensors]:
         part: Place(root=place["root"], base=place["base"], groups=tuple(place["groups"]))
         for part, place in stored.pop("places").items()
     }
+    stored.pop("lowercase", None)  # as imports wrote it before the run's own files said it
     return Source(places=places, **stored), load_file(folder / UNREAD_FILE)

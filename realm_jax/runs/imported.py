@@ -1,6 +1,5 @@
 """A run folder made from a public checkpoint, and a public checkpoint made from a run folder."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.models.export import export_pretrained, source_for
 from realm_jax.models.layout import architecture as public_class
-from realm_jax.models.pretrained import VOCABULARY, Pretrained, Source
+from realm_jax.models.pretrained import Pretrained, Source
 from realm_jax.models.public_config import reader_config
 from realm_jax.models.sidecar import LAYOUT, load_sidecar, save_sidecar
 from realm_jax.models.warm_start import warm_start
 from realm_jax.runs.live_index import INDEX_FOLDER, publish_version, recipe_of
 from realm_jax.runs.setup import READERS, check_run_vocabulary, models_of, resolve, save_config
-from realm_jax.text.tokenizer import Tokenizer
+from realm_jax.text.tokenizer import copy_vocabulary
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.state import create_state
 from realm_jax.types import Params
@@ -65,10 +64,7 @@ def save_imported(
     params, fresh = warm_start(params, pretrained.params)
     save_config(config, workdir)
     if pretrained.vocabulary is not None:
-        if pretrained.vocabulary.name == VOCABULARY:
-            shutil.copyfile(pretrained.vocabulary, workdir / VOCABULARY)
-        else:
-            Tokenizer.load(pretrained.vocabulary).save(workdir / VOCABULARY)
+        copy_vocabulary(pretrained.vocabulary, workdir)
     save_sidecar(workdir, pretrained.source, pretrained.unread)
     record: dict[str, Any] = {
         "phase": "qa" if "reader" in pretrained.params else IMPORTED,

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ from jax.sharding import AbstractMesh, Mesh
 
 from realm_jax.config import Config, to_dict
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.writer import VOCABULARY
 from realm_jax.errors import ConfigError
 from realm_jax.hosts.layout import put
 from realm_jax.mesh import batch_shards, check_rows, make_mesh
 from realm_jax.models.bert import Bert
 from realm_jax.models.build import TOWERS, Models, build_models
-from realm_jax.text.tokenizer import Tokenizer
+from realm_jax.text.tokenizer import VOCABULARY, Tokenizer, copy_vocabulary
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.sharding import make_sharded, param_shardings
 from realm_jax.types import Params
@@ -317,7 +315,7 @@ def save_config(config: Config, workdir: Path) -> None:
         )
     vocabulary = Path(config.corpus) / VOCABULARY
     if config.corpus and vocabulary.is_file():
-        shutil.copyfile(vocabulary, workdir / VOCABULARY)
+        copy_vocabulary(vocabulary, workdir)
     text = json.dumps(to_dict(config), indent=2) + "\n"
     (workdir / CONFIG_FILE).write_text(text, encoding="utf-8")
 

@@ -1,7 +1,8 @@
-"""Lower-casing WordPiece with character offsets, from BERT's vocabulary file or trained on a corpus."""
+"""WordPiece with character offsets: a vocabulary, and how texts are normalised for it."""
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -10,13 +11,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import decoders, models, pre_tokenizers
 
 from realm_jax.errors import ConfigError, CorpusError
+from realm_jax.text.normalisation import (
+    SETTINGS,
+    TOKENIZER,
+    UNCASED,
+    Normalisation,
+    read_normalisation,
+    write_normalisation,
+)
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 CONTINUATION = "##"
-LARGEST_VOCABULARY = 1 << 24
+VOCABULARY = "vocab.txt"
 MAX_WORD_CHARACTERS = 100  # longer words become [UNK], as in BERT
 
 
@@ -30,11 +39,12 @@ class Encoding(NamedTuple):
 class Tokenizer:
     """A WordPiece vocabulary that encodes text and remembers where each token came from."""
 
-    def __init__(self, vocabulary: Sequence[str]):
+    def __init__(self, vocabulary: Sequence[str], normalisation: Normalisation = UNCASED):
         """Build from the vocabulary in id order.
 
         Args:
           vocabulary: tokens; all five special ones among them, [PAD] first.
+          normalisation: of texts before they are cut into wordpieces.
 
         Raises:
           CorpusError: a special token is missing, [PAD] is not id 0, or a token occurs twice.
@@ -62,29 +72,42 @@ class Tokenizer:
                 remedy="Remove the repeated lines.",
             )
         self._ids = ids
-        self._with_specials = _build(ids)
-        self._literal = _build(ids)
+        self.normalisation = normalisation
+        self._with_specials = _build(ids, normalisation)
+        self._literal = _build(ids, normalisation)
         self._literal.encode_special_tokens = True
+
+    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[tuple[str, ...], Normalisation]]:
+        return Tokenizer, (self.vocabulary, self.normalisation)
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Read a vocabulary: BERT's vocab.txt, one token a line, or a tokenizer.json with wordpieces."""
+        """Read a vocabulary: BERT's vocab.txt, one token a line, or a tokenizer.json with wordpieces.
+
+        How texts are normalised is read from the files beside it, see `read_normalisation`.
+
+        Raises:
+          CorpusError: the file holds no vocabulary, or one beside it cannot be read.
+        """
         path = Path(path)
+        normalisation = _normalisation(path)
         try:
             text = path.read_bytes().decode("utf-8-sig")
             if path.suffix == ".json":
-                return cls(_wordpieces(json.loads(text)))
+                return cls(_wordpieces(json.loads(text)), normalisation)
         except (OSError, ValueError) as error:
             raise CorpusError(
                 "A vocabulary is a UTF-8 file with one token a line, or a tokenizer.json with wordpieces",
                 got=f"{path} ({error})",
                 remedy="Give the path of a vocab.txt.",
             ) from error
-        return cls([line.rstrip("\r") for line in text.removesuffix("\n").split("\n")])
+        return cls([line.rstrip("\r") for line in text.removesuffix("\n").split("\n")], normalisation)
 
     def save(self, path: str | Path) -> None:
-        """Write the vocabulary, one token a line."""
+        """Write the vocabulary, one token a line, and beside it a normalisation unlike uncased models'."""
         Path(path).write_bytes(self.to_bytes())
+        if self.normalisation != UNCASED:
+            write_normalisation(Path(path).parent, self.normalisation)
 
     def to_bytes(self) -> bytes:
         """Return the vocabulary file as bytes."""
@@ -124,8 +147,9 @@ class Tokenizer:
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 of the vocabulary file."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+        """SHA-256 of the vocabulary file, and of the normalisation where it is not that of uncased models."""
+        rest = b"" if self.normalisation == UNCASED else json.dumps(self.normalisation).encode()
+        return hashlib.sha256(self.to_bytes() + rest).hexdigest()
 
     def token_id(self, token: str) -> int | None:
         """Return the id of a token, or None."""
@@ -171,72 +195,24 @@ class Tokenizer:
         return self._with_specials if special_tokens else self._literal
 
 
-def train_vocabulary(
-    texts: Iterable[str], *, vocab_size: int, min_frequency: int = 2, alphabet_size: int | None = None
-) -> list[str]:
-    """Train a WordPiece vocabulary; the same texts give the same vocabulary in every run.
-
-    The texts are gone through twice: the alphabet is fixed first, because the library numbers the
-    continuation pieces in hash order otherwise, which changes from run to run.
+def copy_vocabulary(path: str | Path, folder: str | Path) -> None:
+    """Copy a vocabulary into a folder, as `vocab.txt`, and how texts are normalised for it.
 
     Args:
-      texts: strings; a list or another iterable that can be gone through more than once.
-      vocab_size: tokens in the vocabulary, special ones included; fewer if the texts are small.
-      min_frequency: how often a pair of pieces must occur to be joined, and a character to be kept.
-      alphabet_size: how many different characters are kept at most, the most frequent ones;
-        a tenth of the vocabulary (at least 100) by default.
-
-    Returns:
-      The tokens in id order, [PAD] [UNK] [CLS] [SEP] [MASK] first.
+      path: what `Tokenizer.load` reads; a `vocab.txt` is copied byte for byte.
+      folder: to write into.
 
     Raises:
-      ConfigError: `texts` can be gone through once only, or the alphabet does not fit the vocabulary.
+      CorpusError: the file, or one beside it, cannot be read.
     """
-    if iter(texts) is texts:
-        raise ConfigError(
-            "train_vocabulary goes through the texts twice",
-            got=f"a {type(texts).__name__}",
-            remedy="Give a list, or an object whose __iter__ starts again.",
-        )
-    if min_frequency < 1 or not 1 <= vocab_size <= LARGEST_VOCABULARY:
-        raise ConfigError(
-            f"pairs occur at least once, and a vocabulary has 1 to {LARGEST_VOCABULARY} wordpieces",
-            got=f"a frequency of {min_frequency}, a size of {vocab_size}",
-            remedy="2 and 30000 are usual.",
-        )
-    normalizer = _normalizer()
-    characters: Counter[str] = Counter()
-    pairs: set[tuple[str, str]] = set()
-    for text in texts:
-        normal = normalizer.normalize_str(text)
-        characters.update(normal)
-        pairs.update(zip(normal, normal[1:], strict=False))
-    limit = alphabet_size or max(100, vocab_size // 10)
-    ranked = sorted((-n, c) for c, n in characters.items() if n >= min_frequency and not c.isspace())
-    alphabet = {c for _, c in ranked[:limit]}
-    splits = _splits_words(alphabet)
-    inner = {b for a, b in pairs if a in alphabet and b in alphabet and not splits[a] and not splits[b]}
-    head = [*SPECIAL_TOKENS, *sorted(alphabet), *(CONTINUATION + c for c in sorted(inner))]
-    if len(head) > vocab_size:
-        raise ConfigError(
-            f"vocab_size holds the special tokens and the alphabet, here {len(head)} pieces",
-            got=vocab_size,
-            remedy="Raise vocab_size, or lower alphabet_size.",
-        )
-    keep = {ord(c): c for c in alphabet}
-    table = _Filter(keep)
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size,
-        min_frequency=min_frequency,
-        special_tokens=head,
-        show_progress=False,
-        continuing_subword_prefix=CONTINUATION,
-    )
-    engine = tokenizers.Tokenizer(models.WordPiece(unk_token=UNK))
-    engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    engine.train_from_iterator((normalizer.normalize_str(t).translate(table) for t in texts), trainer)
-    vocabulary = engine.get_vocab()
-    return sorted(vocabulary, key=vocabulary.__getitem__)
+    path, folder = Path(path), Path(folder)
+    if path.suffix == ".json":
+        Tokenizer.load(path).save(folder / VOCABULARY)
+        return
+    shutil.copyfile(path, folder / VOCABULARY)
+    normalisation = _normalisation(path)
+    if normalisation != UNCASED:
+        write_normalisation(folder, normalisation)
 
 
 def holds_wordpieces(tokenizer: Any) -> bool:
@@ -245,6 +221,18 @@ def holds_wordpieces(tokenizer: Any) -> bool:
     return (
         isinstance(model, dict) and model.get("type") == "WordPiece" and isinstance(model.get("vocab"), dict)
     )
+
+
+def _normalisation(path: Path) -> Normalisation:
+    """Read how texts are normalised from the files beside a vocabulary."""
+    try:
+        return read_normalisation(path.parent)
+    except (OSError, ValueError) as error:
+        raise CorpusError(
+            f"{SETTINGS} and {TOKENIZER} beside a vocabulary say how texts are normalised",
+            got=f"those beside {path} ({error})",
+            remedy="Repair them, or copy the vocabulary into a folder of its own.",
+        ) from error
 
 
 def _wordpieces(tokenizer: Any) -> list[str]:
@@ -265,30 +253,11 @@ def _wordpieces(tokenizer: Any) -> list[str]:
     return list(ordered.values())
 
 
-class _Filter(dict[int, str]):
-    """A translation table that turns every character outside it into a space."""
-
-    def __missing__(self, key: int) -> str:
-        return " "
-
-
-def _splits_words(characters: Iterable[str]) -> dict[str, bool]:
-    """Say for each character whether BERT's pre-tokenizer makes it a word of its own."""
-    splitter = pre_tokenizers.BertPreTokenizer()
-    return {c: len(splitter.pre_tokenize_str(f"a{c}a")) > 1 for c in characters}
-
-
-def _normalizer() -> normalizers.BertNormalizer:
-    return normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=True, lowercase=True
-    )
-
-
-def _build(ids: dict[str, int]) -> tokenizers.Tokenizer:
+def _build(ids: dict[str, int], normalisation: Normalisation) -> tokenizers.Tokenizer:
     engine = tokenizers.Tokenizer(
         models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=MAX_WORD_CHARACTERS)
     )
-    engine.normalizer = _normalizer()
+    engine.normalizer = normalisation.normalizer()
     engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     engine.decoder = decoders.WordPiece(prefix=CONTINUATION)
     engine.add_special_tokens(list(SPECIAL_TOKENS))

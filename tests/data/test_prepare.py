@@ -274,7 +274,7 @@ def test_a_worker_leaves_ctrl_c_to_its_parent(corpus, monkeypatch):
     monkeypatch.setattr("realm_jax.data.encode.signal.signal", lambda *what: ignored.append(what))
     monkeypatch.setattr("realm_jax.data.encode._worker", {})
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")  # is set back after the test
-    start_worker(corpus.tokenizer.vocabulary, {})
+    start_worker(corpus.tokenizer, {})
     assert ignored == [(signal.SIGINT, signal.SIG_IGN)]
 
 
@@ -283,10 +283,10 @@ import os, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from realm_jax.data.encode import start_worker
-from realm_jax.text.tokenizer import SPECIAL_TOKENS
+from realm_jax.text.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 if __name__ == "__main__":
-    setup = {"initializer": start_worker, "initargs": (SPECIAL_TOKENS, {})}
+    setup = {"initializer": start_worker, "initargs": (Tokenizer(SPECIAL_TOKENS), {})}
     pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), **setup)
     print(pool.submit(os.getpid).result(), flush=True)
     time.sleep(600)

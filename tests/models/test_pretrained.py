@@ -123,7 +123,6 @@ def test_sentence_encoder_with_its_transformer_in_a_folder(tmp_path: Path) -> No
     (tmp_path / "m" / "modules.json").write_text(json.dumps(modules))
     got = import_pretrained(tmp_path / "m")
     assert (got.config["pooling"], got.vocabulary) == ("mean", inner / "vocab.txt")
-    assert not got.source.lowercase
 
 
 def test_the_pooling_is_read_without_a_list_of_modules(tmp_path: Path) -> None:
