@@ -39,7 +39,7 @@ def measure(
         count=embeddings.shape[0],
         dimension=embeddings.shape[1],
         engine=engine,
-        settings=ENGINES[engine].settings(len(embeddings)),
+        settings=ENGINES[engine].settings(index),
         recall=found["recall"],
         recall_k=k,
         recall_sample=len(queries),

@@ -1,6 +1,7 @@
 """The benchmarks parse their arguments, and our side of the comparisons runs, at tiny sizes."""
 
 import importlib
+import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -52,6 +53,29 @@ def test_every_command_shows_its_help(name, monkeypatch, capsys):
         module.main()
     assert stopped.value.code == 0
     assert module.__doc__.splitlines()[0] in capsys.readouterr().out
+
+
+SMALL = {
+    "gather": "--random 60 --blocks 8 --repeats 2",
+    "prepare": "--corpus {documents} --vocabulary {corpus}/vocab.txt --repeats 1",
+    "embedding": "--corpus {corpus} --blocks 8 --batch 4 --hidden 8 --layers 1 --heads 2 --rounds 1",
+    "beam": "--corpus {corpus} --questions {questions} --beam 6 --batch 4 --batches 2",
+    "index": "--blocks 60 --engines exact scann --queries 4 --repeats 2 --dimension 8",
+    "ahead": "--corpus {corpus} --engine exact --hidden 8 --batch 2 --steps 2 --turns 1",
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_command_that_needs_no_peer_measures(name, monkeypatch, capsys, tiny_runs):
+    if name == "index":
+        pytest.importorskip("scann", reason="ScaNN has no wheel for this platform")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    arguments = SMALL[name].format(**tiny_runs._asdict()).split()
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with quick_compilation():
+        importlib.import_module(f"benchmarks.{name}").main()
+    said = capsys.readouterr().out
+    assert re.search(r"\d\.\d", said) and "nan" not in said
 
 
 @pytest.mark.parametrize("name", sorted(PARTS))

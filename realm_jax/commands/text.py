@@ -28,8 +28,9 @@ Sources = Annotated[
         metavar="SOURCE ...",
         help=".jsonl or .jsonl.gz: a JSON object a line, a document each; a folder: its .txt "
         "files, those in subfolders too, titled by file name; .txt: one such file; .xml, .xml.bz2 or "
-        ".xml.gz: a dump of Wikipedia or another MediaWiki, or a part of one; tfds:name/config:split: a TFDS "
-        "dataset on disk in ArrayRecord format. Several make one corpus.",
+        ".xml.gz: a dump of Wikipedia or another MediaWiki, or a part of one; block_records.npy: the blocks "
+        "of a public open-QA model; tfds:name/config:split: a TFDS dataset on disk in ArrayRecord format. "
+        "Several make one corpus.",
         help_behavior_hint="(at least one)",
     ),
 ]

@@ -76,11 +76,10 @@ def import_(arguments: Sequence[str], *, prog: str) -> None:
     from realm_jax.data.corpus import Corpus
     from realm_jax.models.hub import checkpoint_folder
     from realm_jax.models.pretrained import import_pretrained
-    from realm_jax.runs.imported import save_imported
+    from realm_jax.runs.imported import BLOCK_EMBEDDINGS, save_imported
 
-    pretrained = import_pretrained(
-        checkpoint_folder(options.checkpoint), pooling=options.pooling, normalize=options.normalize
-    )
+    folder = checkpoint_folder(options.checkpoint)
+    pretrained = import_pretrained(folder, pooling=options.pooling, normalize=options.normalize)
     corpus = Corpus.open(options.corpus) if options.corpus else None
     fresh = save_imported(pretrained, options.workdir, corpus=corpus, seed=options.seed)
     print(f"{options.workdir}: {', '.join(pretrained.params)} from {options.checkpoint}")
@@ -88,6 +87,11 @@ def import_(arguments: Sequence[str], *, prog: str) -> None:
         print(f"fresh: {', '.join(fresh)}")
     if pretrained.unread:
         print(f"kept for an export, not read: {len(pretrained.unread)} tensors")
+    if BLOCK_EMBEDDINGS in pretrained.unread and corpus is None:
+        print(
+            f"to answer from its own blocks, prepare {folder / 'block_records.npy'} with --tokenizer "
+            f"{options.workdir}, and import it into a new folder with --corpus"
+        )
     if pretrained.vocabulary is None:
         print("no vocab.txt: prepare the corpus with the vocabulary the model was trained with")
 
@@ -105,7 +109,7 @@ def export(arguments: Sequence[str], *, prog: str) -> None:
         """,
     )
     from realm_jax.config import Config, from_dict
-    from realm_jax.models.block_records import write_block_records
+    from realm_jax.data.block_records import write_block_records
     from realm_jax.runs.imported import export_run
     from realm_jax.text.tokenizer import VOCABULARY
     from realm_jax.train.checkpoint import Checkpoints

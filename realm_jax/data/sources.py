@@ -1,4 +1,4 @@
-"""Where documents come from: JSON lines, plain text, TFDS datasets, dumps of a wiki."""
+"""Where documents come from: JSON lines, plain text, TFDS datasets, dumps of a wiki, public blocks."""
 
 import importlib
 import io
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from realm_jax.data.block_records import read_block_records
 from realm_jax.data.compressed import open_compressed, reading
 from realm_jax.data.dump import DUMP_NAME, Dump
 from realm_jax.data.records import RawRecord
@@ -86,6 +87,20 @@ def _text_files(folder: Path) -> list[Path]:
     return sorted(file for file in found if file.suffix == ".txt")
 
 
+class BlockRecords:
+    """The blocks of a public open-QA model, `block_records.npy`: a document each, without a title."""
+
+    def __init__(self, path: Path):
+        self.name, self._path = str(path), path
+        self.total = float(path.stat().st_size)
+
+    def records(self) -> Iterator[RawRecord]:
+        blocks = read_block_records(self._path)
+        for i, block in enumerate(blocks):
+            fields = {"title": "", "text": block, "id": i}
+            yield RawRecord(self.name, i + 1, fields, self.total * (i + 1) / len(blocks))
+
+
 class TfdsSplit:
     """A dataset of TensorFlow Datasets, read from its ArrayRecord files without TensorFlow."""
 
@@ -145,7 +160,8 @@ def open_source(source: str | Path, *, tfds_dir: str | Path | None = None) -> So
 
     Args:
       source: a .jsonl file, plain or .gz; a .txt file, or a folder of them; a MediaWiki dump (.xml,
-        .xml.bz2, .xml.gz, or a part of one); or "tfds:name/config:split".
+        .xml.bz2, .xml.gz, or a part of one); the block_records.npy of a public open-QA model; or
+        "tfds:name/config:split".
       tfds_dir: where TFDS keeps its datasets; its own default if None.
 
     Raises:
@@ -166,12 +182,14 @@ def open_source(source: str | Path, *, tfds_dir: str | Path | None = None) -> So
     if not path.is_file():
         raise CorpusError(
             "A source is a JSONL file, a folder of .txt files, one .txt file, a MediaWiki dump (.xml, "
-            ".xml.bz2), or tfds:name/config:split",
+            ".xml.bz2), the block_records.npy of a public model, or tfds:name/config:split",
             got=str(source),
             remedy="Check the path.",
         )
     if DUMP_NAME.search(path.name):
         return Dump(path)
+    if path.suffix == ".npy":
+        return BlockRecords(path)
     if path.suffix in (".bz2", ".xz", ".zst", ".zip", ".7z"):
         raise CorpusError(
             "A JSONL file is plain or .gz, and a dump .xml, .xml.bz2 or .xml.gz",

@@ -4,6 +4,7 @@ All see one folder, on a file system that need not know of writes into the same 
 """
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,15 +12,20 @@ import numpy as np
 
 from realm_jax.index.manifest import IndexManifest
 from realm_jax.index.split import RowShare
-from realm_jax.index.store import ASIDE, EMBEDDINGS, MANIFEST, put_in_place, tidy, version_folder
+from realm_jax.index.store import ASIDE, EMBEDDINGS, MANIFEST, PARTS, put_in_place, tidy, version_folder
 
 ROWS_AT_ONCE = 1 << 16
 
 
 def prepare_parts(root: Path, version: int) -> None:
-    """Make the folder of the parts; what an earlier crash left is deleted. One process does it."""
+    """Make the folder of the parts; what an earlier crash left is deleted. One process does it.
+
+    A folder of versions is written by one run at a time, so that all parts in it are of an earlier one.
+    """
     root.mkdir(parents=True, exist_ok=True)
     tidy(root)
+    for earlier in root.glob(f"{ASIDE}{PARTS}*"):
+        shutil.rmtree(earlier)
     _aside(root, version).mkdir()
 
 
@@ -71,7 +77,7 @@ def publish_parts(root: Path, shares: Sequence[RowShare], manifest: IndexManifes
 
 
 def _aside(root: Path, version: int) -> Path:
-    return root / f"{ASIDE}parts-{version_folder(root, version).name}"
+    return root / f"{ASIDE}{PARTS}{version_folder(root, version).name}"
 
 
 def _part(root: Path, version: int, process: int) -> Path:

@@ -1,7 +1,7 @@
 """Versions of an index on disk: written aside, complete when renamed into place.
 
 One process of a run publishes into its folder; others may read from it meanwhile, and an evaluation may put a
-version of its own beside. What another process is writing is let be.
+version of its own beside. What another process is writing is let be, on this machine or on another.
 """
 
 import os
@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,9 @@ from realm_jax.index.split import PROCESSES, split_index
 MANIFEST = "manifest.json"
 EMBEDDINGS = "embeddings.npy"
 ASIDE = ".writing-"
+PARTS = "parts-"
 REPLACED = ".replaced-"
+ABANDONED_SECONDS = 24 * 3600.0
 _VERSION = re.compile(rf"(?:{re.escape(REPLACED)})?v(\d{{8,}})")
 
 
@@ -110,15 +113,7 @@ def open_version(
       IndexFault: it is missing, damaged, of an unknown engine, or of another corpus.
       RecallError: it finds too little.
     """
-    target = version_folder(root, version)
-    folder = target if target.exists() else _replaced(target)
-    if not (folder / MANIFEST).is_file():
-        raise IndexFault(
-            f"version {version} must be in {root}",
-            got=f"versions {versions(root)}",
-            remedy="Build the index again.",
-        )
-    manifest = IndexManifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
+    folder, manifest = _find(root, version)
     if manifest.corpus_hash != corpus_hash:
         raise IndexFault(
             "an index is used with the corpus it was built from",
@@ -142,6 +137,15 @@ def open_version(
     else:
         index = engine.load(embeddings, folder, storage)
     return index, embeddings, manifest
+
+
+def read_manifest(root: Path, version: int) -> IndexManifest:
+    """Read the manifest of a version.
+
+    Raises:
+      IndexFault: the version is missing or its manifest cannot be read.
+    """
+    return _find(root, version)[1]
 
 
 def map_embeddings(root: Path, manifest: IndexManifest) -> np.ndarray:
@@ -186,14 +190,39 @@ def _delete(folder: Path) -> None:
     shutil.rmtree(nameless, ignore_errors=True)
 
 
+def _find(root: Path, version: int) -> tuple[Path, IndexManifest]:
+    """Find the folder of a version, under its other name where its replacement was cut short."""
+    target = version_folder(root, version)
+    folder = target if target.exists() else _replaced(target)
+    if not (folder / MANIFEST).is_file():
+        raise IndexFault(
+            f"version {version} must be in {root}",
+            got=f"versions {versions(root)}",
+            remedy="Build the index again.",
+        )
+    return folder, IndexManifest.from_json((folder / MANIFEST).read_text(encoding="utf-8"))
+
+
 def _replaced(target: Path) -> Path:
     return target.with_name(REPLACED + target.name)
 
 
-def _is_being_written(name: str) -> bool:
-    """Say whether another process of this machine, such as a trainer that is evaluated meanwhile, lives."""
-    writer = re.fullmatch(rf"{re.escape(ASIDE)}(\d+)-[^@]*@(.*)", name)
-    if writer is None or writer[2] != socket.gethostname() or int(writer[1]) == os.getpid():
+def _is_being_written(folder: Path) -> bool:
+    """Say whether another process still writes a folder, such as a trainer that is evaluated meanwhile.
+
+    Of this machine's processes it is known whether they live; what others write, alone or several together,
+    counts as abandoned when nothing in it has changed for `ABANDONED_SECONDS`.
+    """
+    writer = re.fullmatch(rf"{re.escape(ASIDE)}(?:(\d+)-[^@]*@(.*)|{re.escape(PARTS)}.*)", folder.name)
+    if writer is None:
+        return False
+    if writer[2] != socket.gethostname():
+        try:
+            changed = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+        except FileNotFoundError:  # its writer has just finished with it
+            return True
+        return time.time() - changed < ABANDONED_SECONDS
+    if int(writer[1]) == os.getpid():
         return False
     try:
         os.kill(int(writer[1]), 0)
@@ -207,7 +236,7 @@ def _is_being_written(name: str) -> bool:
 def tidy(root: Path) -> None:
     """Undo what a publication that was cut short has left; what another process still writes stays."""
     for leftover in root.glob(f"{ASIDE}*"):
-        if not _is_being_written(leftover.name):
+        if not _is_being_written(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
     for old in root.glob(f"{REPLACED}*"):
         target = old.with_name(old.name.removeprefix(REPLACED))

@@ -134,7 +134,7 @@ def evaluate_run(
     if utility_batches:
         text = masked_text or (Corpus.open(run.config.text) if run.config.text else run.corpus)
         utility = masked_utility(run, text, batches=utility_batches, masker=masker)
-        facts |= {"masked_text": str(text.path), "masker": masker}
+        facts |= {"masked_text": str(text.path), "masker": masker, "masked_retriever": "model"}
     if "version" in vars(run):
         facts["index_version"] = run.version.version
         facts["index_staleness_steps"] = 0 if run.blocks_stay else run.step - run.version.version

@@ -76,10 +76,11 @@ def fill_masks(
         )
     sentence, target_ids = _expand(run, sentence, target)
     batch = _masked(run, sentence, target_ids)
+    k = count + run.config.index.extra
     if retriever == "model":
-        found = search_rows(run, batch.query, k=count + run.config.index.extra)
+        found = search_rows(run, batch.query, k=k)
     else:
-        found = search(run, [sentence.replace(MASK, " ")], retriever=retriever, k=count)
+        found = search(run, [sentence.replace(MASK, " ")], retriever=retriever, k=k)
     chosen = masked_candidates(run, batch, found, count=count)
     log_prob, logits = _padded(run, batch, chosen)
     masks = int(batch.target_weights[0].sum())

@@ -14,9 +14,8 @@ from realm_jax.config import Config, from_dict
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import CheckpointError, ConfigError, IndexFault, RecallError
 from realm_jax.index.lexical import LexicalIndex
-from realm_jax.index.manifest import IndexManifest
 from realm_jax.index.protocol import Storage
-from realm_jax.index.store import MANIFEST, version_folder, versions
+from realm_jax.index.store import read_manifest, versions
 from realm_jax.models.build import Models
 from realm_jax.ops.relevance import retrieval_log_prob
 from realm_jax.ops.rows import joint_tokens
@@ -234,13 +233,9 @@ def build_index(run: LoadedRun, root: Path) -> IndexVersion:
         )
 
 
-def _manifest(root: Path, version: int) -> IndexManifest:
-    return IndexManifest.from_json((version_folder(root, version) / MANIFEST).read_text(encoding="utf-8"))
-
-
 def _fits(run: LoadedRun, root: Path, version: int) -> bool:
     try:
-        manifest = _manifest(root, version)
+        manifest = read_manifest(root, version)
     except IndexFault:
         if run.fresh_index:
             return False  # it is built again

@@ -26,13 +26,13 @@ def evaluation_table(evaluation: Evaluation) -> RenderableType:
     """
     facts = evaluation.facts
     parts: list[RenderableType] = []
-    title = f"{facts['run']} ({facts['phase']}, step {facts['step']}), retriever {facts['retriever']}"
+    title = f"{facts['run']} ({facts['phase']}, step {facts['step']})"
     if facts.get("index_staleness_steps"):
         title += f", index {facts['index_staleness_steps']} steps old"
     if evaluation.table:
         left_out = sum(facts.get("questions_left_out", {}).values())
         asked = f"{facts['questions']} questions" + (f" ({left_out} left out)" if left_out else "")
-        table = Table(title=Text(f"{title}, {asked}"), title_justify="left")
+        table = Table(title=Text(f"{title}, retriever {facts['retriever']}, {asked}"), title_justify="left")
         table.add_column("", min_width=max(map(len, evaluation.table["all"])))  # recall@1 and @100 end alike
         many = len(evaluation.table) > SOURCES_ABREAST
         shown = {"all": evaluation.table["all"]} if many else evaluation.table
@@ -45,7 +45,7 @@ def evaluation_table(evaluation: Evaluation) -> RenderableType:
         if many:
             parts += _source_tables(evaluation.table)
     if evaluation.utility:
-        parts.append(_utility_table(evaluation.utility, title=f"{title}, masked sentences"))
+        parts.append(_utility_table(evaluation.utility, title=f"{title}, masked sentences, retriever model"))
     return Group(*parts)
 
 

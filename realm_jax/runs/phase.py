@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -266,7 +267,7 @@ def run_phase(
     writer = MetricsWriter(workdir, done=int(state.step)) if is_first() else NoMetrics()
     shown = reporter(phase.name, last, start=int(state.step)) if is_first() else SilentReporter()
     stop = StopOnSignal() if jax.process_count() == 1 else StopTogether(int(state.step))
-    with shown as progress, stop as should_stop:
+    with shown as progress, stop as should_stop, checkpoints, closing(writer):
         log = LogHook(
             every=settings.log_every,
             last=last,
@@ -278,24 +279,20 @@ def run_phase(
             spent=phase.spent.take,
         )
         recorded = trace_steps if is_first() else 0
-        trace = TraceHook(workdir / TRACE_FOLDER, done=int(state.step), steps=recorded)
-        state = train(
-            state,
-            stream=phase.spent.waiting("data", phase.stream),
-            inputs=phase.spent.timed("inputs", phase.inputs),
-            step_fn=step_fn,
-            hooks=[*phase.hooks, log, trace, checkpoint_hook],
-            stop_at=last,
-            should_stop=should_stop,
-        )
-        trace.close()
-        save(state)
-        checkpoints.close()
-        writer.close()
-        if should_stop():
-            raise SystemExit(
-                f"{phase.name}: stopped at step {int(state.step)}; run the command again to resume"
+        with closing(TraceHook(workdir / TRACE_FOLDER, done=int(state.step), steps=recorded)) as trace:
+            state = train(
+                state,
+                stream=phase.spent.waiting("data", phase.stream),
+                inputs=phase.spent.timed("inputs", phase.inputs),
+                step_fn=step_fn,
+                hooks=[*phase.hooks, log, trace, checkpoint_hook],
+                stop_at=last,
+                should_stop=should_stop,
             )
+        save(state)
+        stopped = should_stop()
+    if stopped:
+        raise SystemExit(f"{phase.name}: stopped at step {int(state.step)}; run the command again to resume")
     return log.latest
 
 

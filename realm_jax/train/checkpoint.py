@@ -5,6 +5,7 @@ refresher had in flight, and a JSON record (config, phase, index version). Param
 own, so that evaluation restores them alone, on any topology.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,20 @@ class Checkpoints:
     def close(self) -> None:
         """Wait, then let go of the folder."""
         self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *what: object) -> None:
+        """Close, after an error too: a process that ends loses the checkpoint it is still writing.
+
+        Of several processes none waits then for the others, who may be gone.
+        """
+        if kind is None:
+            self.close()
+        elif jax.process_count() == 1:
+            with suppress(Exception):  # the first error is the one to be told
+                self.close()
 
     def _step(self, step: int | None) -> int:
         chosen = self._manager.latest_step() if step is None else step

@@ -1,10 +1,12 @@
 """Versions on disk: whole or absent, whatever cuts a publication short."""
 
 import dataclasses
+import os
 import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import realm_jax.index.store as store
 from realm_jax.errors import IndexFault, RecallError
 from realm_jax.index.engines import ENGINES
 from realm_jax.index.manifest import IndexManifest
-from realm_jax.index.store import open_version, prune, publish, version_folder, versions
+from realm_jax.index.store import open_version, prune, publish, read_manifest, version_folder, versions
 from tests.index.fake import clustered
 
 QUERIES = clustered(5, dimension=8, seed=9)
@@ -181,11 +183,31 @@ def test_what_another_process_is_writing_stays(tmp_path):
         elsewhere = tmp_path / f"{store.ASIDE}{other.pid}-abc@another.host"
         for folder in (being_written, elsewhere):
             folder.mkdir()
+        parts = tmp_path / f"{store.ASIDE}{store.PARTS}v00000007"
+        parts.mkdir()
+        (parts / "part-00000.npy").touch()
         put(tmp_path, 1)
-        assert being_written.exists() and not elsewhere.exists()
+        assert being_written.exists() and elsewhere.exists() and parts.exists()
+        long_ago = time.time() - store.ABANDONED_SECONDS - 60
+        for folder in (being_written, elsewhere, parts):
+            os.utime(folder, (long_ago, long_ago))
+        put(tmp_path, 2)  # one of this machine lives, a part has just been written
+        assert being_written.exists() and parts.exists() and not elsewhere.exists()
+        os.utime(parts / "part-00000.npy", (long_ago, long_ago))
+        put(tmp_path, 3)
+        assert being_written.exists() and not parts.exists()
         other.communicate(b"\n")
-    put(tmp_path, 2)
-    assert not being_written.exists() and versions(tmp_path) == [1, 2]
+    put(tmp_path, 3)
+    assert not being_written.exists() and versions(tmp_path) == [1, 2, 3]
+
+
+def test_a_version_whose_replacement_was_cut_short_has_a_manifest(tmp_path):
+    put(tmp_path, 5)
+    folder = version_folder(tmp_path, 5)
+    folder.rename(folder.with_name(store.REPLACED + folder.name))
+    assert read_manifest(tmp_path, 5).version == 5 and versions(tmp_path) == [5]
+    with pytest.raises(IndexFault, match=r"version 6 must be in .* versions \[5\]"):
+        read_manifest(tmp_path, 6)
 
 
 def test_another_corpus_is_refused(tmp_path):

@@ -51,6 +51,10 @@ def test_metrics_are_percentages_and_utility_is_in_nats():
     utility = {"retrieval_utility": Tally(2.0, 4, 0.25, 0.75)}
     shown = printed(evaluation_table(Evaluation({"all": cells, "nq": {}}, utility, facts, ())))
     assert "25.0 [0.0, 50.0]" in shown and "0.500 [0.250, 0.750]" in shown and "nats" in shown
+    # Masked sentences are searched by the model, whatever found the blocks of the questions.
+    shown = printed(evaluation_table(Evaluation({"all": cells}, utility, facts | {"retriever": "bm25"}, ())))
+    assert "retriever bm25, 4 questions" in " ".join(shown.split())
+    assert "masked sentences, retriever model" in " ".join(shown.split())
 
 
 def test_many_sources_are_rows_that_fit_a_terminal():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -50,6 +51,32 @@ def test_an_open_qa_model_comes_back_with_parameters_index_and_blocks(exported, 
     np.testing.assert_allclose(one.scores, other.scores, rtol=1e-5)
     assert (exported / "block_records.npy").is_file()
     assert all(a.probability > 0 for a in answer_questions(after, texts))
+
+
+def test_a_public_open_qa_model_brings_its_blocks(exported, tiny_runs, tmp_path):
+    """Its records prepared, its embeddings the index: the answers are those of the run it came from."""
+    corpus, run = tmp_path / "corpus", tmp_path / "run"
+    prepare = [
+        "prepare",
+        str(exported / "block_records.npy"),
+        "--out",
+        str(corpus),
+        "--tokenizer",
+        str(exported),
+    ]
+    assert main(prepare) == 0
+    assert main(["import", str(exported), "--workdir", str(run), "--corpus", str(corpus)]) == 0
+    texts = ["What is the capital of Peru?", "Tokyo"]
+    first, second = open_run(tiny_runs.qa), open_run(run)
+    second = replace(
+        second, config=replace(second.config, qa=first.config.qa)
+    )  # the loss says what answers share
+    # All blocks are read: the scores of so small a model are ties but for rounding.
+    before, after = (answer_questions(opened, texts, candidates=12) for opened in (first, second))
+    for one, other in zip(before, after, strict=True):
+        assert len(other.evidence) == 12
+        assert (other.text, other.block_id, other.span) == (one.text, one.block_id, one.span)
+        assert other.probability == pytest.approx(one.probability, rel=1e-4)
 
 
 def test_how_a_reader_is_used_is_written_and_taken_over(exported, tiny_runs):

@@ -1,6 +1,8 @@
 """Checkpoints: everything comes back, on another number of devices too; what does not fit is refused."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import jax
@@ -114,6 +116,28 @@ def test_saving_a_step_twice_keeps_the_first(tmp_path):
     checkpoints.save(trained(1), record={"time": "second"})
     checkpoints.close()
     assert Checkpoints(tmp_path).record() == {"time": "first"}
+
+
+DIES = """
+import sys
+import jax.numpy as jnp, optax
+from pathlib import Path
+from realm_jax.train.checkpoint import Checkpoints
+from realm_jax.train.state import create_state
+
+params = {"encoder": {"kernel": jnp.ones((3000, 3000))}}
+with Checkpoints(Path(sys.argv[1]), keep=2) as checkpoints:
+    state = create_state(params, optimizer=optax.identity(), trained=[], seed=0)
+    checkpoints.save(state, record={})
+    raise RuntimeError("the loss is not finite")
+"""
+
+
+def test_what_is_still_being_saved_when_a_run_fails_is_saved(tmp_path):
+    """Saving goes on in threads, which a process that ends with an error would cut short."""
+    done = subprocess.run([sys.executable, "-c", DIES, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 1 and "the loss is not finite" in done.stderr.splitlines()[-1]
+    assert Checkpoints(tmp_path).steps() == [0]
 
 
 def test_a_folder_without_checkpoints_is_refused(tmp_path):

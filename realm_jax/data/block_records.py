@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from realm_jax.errors import CheckpointError
+from realm_jax.errors import CorpusError
 
 MAX_HEADER = 10_000  # bytes of a .npy header; NumPy's own limit for untrusted files
 
@@ -112,7 +112,7 @@ def read_block_records(path: str | os.PathLike[str]) -> list[bytes]:
       The records, in order.
 
     Raises:
-      CheckpointError: the file holds or mentions anything else.
+      CorpusError: the file holds or mentions anything else.
     """
     size = Path(path).stat().st_size
     with open(path, "rb") as file:
@@ -121,7 +121,7 @@ def read_block_records(path: str | os.PathLike[str]) -> list[bytes]:
             result = _RecordUnpickler(_Bounded(file, size - file.tell())).load()
             return _records(result, shape)
         except _BROKEN as error:
-            raise CheckpointError(
+            raise CorpusError(
                 f"{path} must be a NumPy object array of byte strings and nothing else",
                 got=f"a file that cannot be read so: {error or type(error).__name__}",
                 remedy="Do not open it with another unpickler unless you trust who made it.",

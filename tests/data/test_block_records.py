@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realm_jax.errors import CheckpointError
-from realm_jax.models.block_records import read_block_records, write_block_records
+from realm_jax.data.block_records import read_block_records, write_block_records
+from realm_jax.errors import CorpusError
 
 RECORDS = [b"a block", b"", "S\u00e3o Paulo".encode(), b"\x00\xff" * 400]
 
@@ -113,7 +113,7 @@ def test_hostile_and_broken_files_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "block_records.npy").write_bytes(hostile()[name])
-    with pytest.raises(CheckpointError, match="byte strings and nothing else"):
+    with pytest.raises(CorpusError, match="byte strings and nothing else"):
         read_block_records(tmp_path / "block_records.npy")
     assert os.listdir(tmp_path) == ["block_records.npy"]
 
@@ -132,7 +132,7 @@ def test_a_memo_entry_of_a_great_number_takes_no_memory(tmp_path: Path) -> None:
     path.write_bytes(b"\x80\x03Nr" + struct.pack("<I", 0xFFFFFF) + b".")
     tracemalloc.start()
     try:
-        with pytest.raises(CheckpointError, match="no array"):
+        with pytest.raises(CorpusError, match="no array"):
             read_block_records(path)
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
@@ -145,7 +145,7 @@ def test_nothing_leaks_into_the_stand_ins(tmp_path: Path) -> None:
     for name in (b"numpy\nndarray", b"numpy\ndtype", b"numpy.core.multiarray\n_reconstruct"):
         for state in (b"(N}S'state'\nI1\nst", b"}S'state'\nI1\ns"):
             bad.write_bytes(b"c" + name + b"\n" + state + b"b.")
-            with pytest.raises(CheckpointError):
+            with pytest.raises(CorpusError):
                 read_block_records(bad)
     write_block_records(tmp_path / "good.npy", RECORDS)
     assert read_block_records(tmp_path / "good.npy") == RECORDS
@@ -162,6 +162,6 @@ def test_any_changed_byte_gives_records_or_an_error(place: int, value: int, othe
         path.write_bytes(bytes(data))
         try:
             records = read_block_records(path)
-        except CheckpointError:
+        except CorpusError:
             return
         assert all(type(record) is bytes for record in records)
