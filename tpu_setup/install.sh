@@ -27,7 +27,10 @@ send_code() { # send the last commit to the bucket
 }
 
 [ -n "$keep_code" ] || send_code
-fetch="set -o pipefail; mkdir -p realm_jax && gcloud storage cat $code | tar -xz -C realm_jax"
-on_workers all "$fetch && $(worker_script worker_install.sh BUCKET PYTHON_VERSION GCSFUSE_VERSION DATA)" ||
+fetch="set -o pipefail; rm -rf code.new; mkdir -p realm_jax code.new && gcloud storage cat $code | tar -xz -C code.new"
+# Every folder of the code is replaced as a whole, so that nothing of an older commit stays in it.
+# shellcheck disable=SC2016 # for the worker's shell to expand
+place='for new in code.new/* code.new/.[!.]*; do old=realm_jax/${new#*/}; rm -rf "$old" && mv "$new" "$old" || exit; done'
+on_workers all "$fetch && { $place; } && rmdir code.new && $(worker_script worker_install.sh BUCKET PYTHON_VERSION GCSFUSE_VERSION DATA)" ||
   fail "every worker can be installed" "the error above" "Correct it and run this again; what is done is kept."
 tell "Installed on every worker of $NAME."

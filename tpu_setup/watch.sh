@@ -12,9 +12,11 @@ once='' resume=''
 read_arguments "--once --resume" "$@"
 arguments=("$@")
 
+may_resume() { [ -n "$resume" ] && [ "$restarted" -lt "$RESTARTS" ]; }
+
 taken_away() { # taken_away WHAT: resume, or end with 3
   echo "Taken away: $1."
-  if [ -z "$resume" ] || [ "$restarted" -ge "$RESTARTS" ]; then
+  if ! may_resume; then
     echo "$(basename "$0"): run tpu_setup/resume.sh to go on from the last checkpoint ($restarted restarts so far)." >&2
     exit 3
   fi
@@ -41,7 +43,7 @@ while true; do
         tell "$report"
         if grep -q "^stopped on " <<<"$report"; then
           # The others cannot go on without it, and would fail: they are started anew, too.
-          [ -z "$resume" ] || on_workers all "sudo systemctl stop realm_jax" || true
+          if may_resume; then on_workers all "sudo systemctl stop realm_jax" || true; fi
           taken_away "a worker, whose machine does not know of the run"
         elif grep -q "^failed on " <<<"$report"; then
           on_workers all "bash realm_jax/tpu_setup/worker_status.sh 40" || true
