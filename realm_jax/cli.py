@@ -34,6 +34,10 @@ _NAMED = (
     "A path can be made or read where it is named",
     "Choose another name: a part of this one is a file, is there already, or is too long.",
 )
+_SMALLER = (
+    "Use smaller batches, more microbatches, rematerialisation, or more devices; "
+    "`realm_jax plan` says what a run needs."
+)
 DISK_ERRORS = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
@@ -107,6 +111,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (MemoryError, RuntimeError) as error:  # JAX's own is a RuntimeError
+        if not isinstance(error, MemoryError) and not str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        said = str(error).splitlines()[0] if str(error) else "none left"
+        message = RealmError("What a command computes fits in memory", got=said, remedy=_SMALLER)
+        print(f"realm_jax {name}: {message}", file=sys.stderr)
+        return 2
     except OSError as error:
         known = DISK_ERRORS.get(error.errno or 0)
         if known is None:

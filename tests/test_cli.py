@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from realm_jax.cli import COMMANDS, main
@@ -160,6 +161,19 @@ def test_a_disk_that_is_full_or_closed_is_one_message(monkeypatch, capsys, numbe
     shown = capsys.readouterr().err
     assert shown.startswith("realm_jax prepare: ") and shown.count("\n") == 1
     assert rule in shown and f"out/bodies.bin: {os.strerror(number)}" in shown and remedy in shown
+
+
+@pytest.mark.parametrize(
+    "error", [jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nat x"), MemoryError()]
+)
+def test_what_does_not_fit_in_memory_is_one_message(monkeypatch, capsys, error):
+    def fails(*arguments, **settings):
+        raise error
+
+    monkeypatch.setattr("realm_jax.commands.text.prepare_corpus", fails)
+    assert main(["prepare", "a.jsonl", "--out", "b", "--vocab-size", "100"]) == 2
+    shown = capsys.readouterr().err
+    assert "fits in memory" in shown and "smaller batches" in shown and shown.count("\n") == 1
 
 
 def test_another_fault_of_the_system_keeps_its_traceback(monkeypatch):

@@ -24,7 +24,7 @@ from realm_jax.data.encode import EncodedChunk, encode_chunk
 from realm_jax.data.prepare import Encoder, chunks_of, offsets
 from realm_jax.data.records import BadRecord, RawRecord
 from realm_jax.data.sources import Source, open_source
-from realm_jax.errors import CorpusError, RealmError
+from realm_jax.errors import ConfigError, CorpusError, RealmError
 from realm_jax.text.tokenizer import Tokenizer
 from realm_jax.text.word_cache import WordCache
 
@@ -64,7 +64,7 @@ def _encoded(
             (number, source.name, before)
             for number, (source, before) in enumerate(zip(sources, offsets(sources), strict=True))
         ]
-        with beam.Pipeline(options=PipelineOptions(list(options) or [HERE])) as pipeline:
+        with _pipeline(list(options) or [HERE]) as pipeline:
             counted = (
                 pipeline
                 | "sources" >> beam.Create(given)
@@ -78,6 +78,15 @@ def _encoded(
         yield from _in_order(place)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _pipeline(options: list[str]) -> beam.Pipeline:
+    try:
+        return beam.Pipeline(options=PipelineOptions(options))
+    except ValueError as error:  # Beam's list of what is wrong with them, or of the runners it has
+        raise ConfigError(
+            "a pipeline's options are Beam's own", got=str(error), remedy="Correct them in --beam."
+        ) from error
 
 
 def _read(

@@ -196,6 +196,10 @@ def _questions(
         has_gold = np.array([bool(question.gold_passage_ids) for question in questions])
         columns |= {f"recall@{k}": recall_at(ranks, k) for k in ks}
         columns |= {f"gold_recall@{k}": np.where(has_gold, recall_at(golds, k), np.nan) for k in ks}
+        if has_gold.any() and (golds == NOT_FOUND).all():
+            to_stderr(
+                "note: no gold passage was found; gold_passage_ids are the ids of the corpus' documents"
+            )
     table = tally_by_source(columns, [question.source for question in questions])
     shown = max(min(ks), 5)
     records = []

@@ -7,7 +7,7 @@ import pytest
 
 from realm_jax.cli import main
 from realm_jax.data.prepare import prepare
-from realm_jax.errors import CorpusError
+from realm_jax.errors import ConfigError, CorpusError
 from tests.data.conftest import records, write_jsonl
 from tests.data.test_prepare import Silent
 from tests.data.wiki_dump import ARTICLES, BAD, SKIPPED, damaged, dump_bytes, multistream
@@ -63,6 +63,13 @@ def test_what_is_wrong_with_a_source_is_said_as_on_one_machine(corpus, tmp_path)
     with pytest.raises(CorpusError, match="read to its end.*w.xml.bz2, behind page"):
         prepare(sources, tmp_path / "c", tokenizer=corpus.path, encoder=beam_encoder([]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["good.xml.bz2", "w.xml.bz2"]
+
+
+def test_a_runner_that_beam_does_not_have_is_named(corpus, sources, tmp_path):
+    with pytest.raises(ConfigError, match="NoSuchRunner"):
+        prepare(
+            sources, tmp_path / "c", tokenizer=corpus.path, encoder=beam_encoder(["--runner=NoSuchRunner"])
+        )
 
 
 def test_the_command_runs_a_pipeline_and_its_folder_is_left_empty(corpus, tmp_path, capsys):

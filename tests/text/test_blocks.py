@@ -1,5 +1,7 @@
 """Sentences by rule, and blocks of whole sentences."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -47,6 +49,12 @@ def test_sentences_by_rule(expected):
     if expected[0].startswith("Well"):
         expected = ["Well... it was late.", "Then...", "Nothing."]
     assert got == expected
+
+
+def test_a_line_of_dots_is_gone_through_once():
+    started = time.process_time()
+    assert sentences("A" + "." * 200_000 + "b. C.") == ["A" + "." * 200_000 + "b.", "C."]
+    assert time.process_time() - started < 5  # 0.05; squared it would be a minute
 
 
 @pytest.mark.parametrize("splitter", list(SPLITTERS))
