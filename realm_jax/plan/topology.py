@@ -70,10 +70,10 @@ def parse_topology(text: str) -> Topology:
         )
     chip = known[name]
     axes = chip.dimensions or 1
-    sizes = tuple(map(int, shape.split("x"))) if re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape) else ()
-    if len(sizes) != axes:
+    sizes = tuple(map(int, shape.split("x"))) if re.fullmatch(r"\d+(x\d+)*", shape) else ()
+    if len(sizes) != axes or min(sizes) < 1:
         raise ConfigError(
-            f"{name} comes in {axes} dimension{'s' if axes > 1 else ''}",
+            f"{name} comes in {axes} dimension{'s' if axes > 1 else ''} of at least 1 chip",
             got=text,
             remedy=f"Such as {name}:{'x'.join(['4'] * axes)}: numbers of chips, not of cores.",
         )
