@@ -15,7 +15,7 @@ from realm_jax.errors import ConfigError
 from realm_jax.models.dropout import Dropout
 from realm_jax.models.start import BERT_INIT, Initializer, Start, make_start
 from realm_jax.ops.attention import Affine, cheapest
-from realm_jax.ops.product import PRODUCT, product
+from realm_jax.ops.product import PRODUCT, add_bias, product, scores_of
 from realm_jax.types import Array, Tokens
 
 # What a layer keeps for the backward pass, by name; the rest is computed again. None: everything is kept.
@@ -68,7 +68,7 @@ class Attention(nn.Module):
 
 
 class HeadsLayer(nn.Module):
-    """Hold a linear layer to heads `[heads, D]`, with the parameters of `nn.Dense`; return it in `dtype`."""
+    """Hold a linear layer to heads `[heads, D]`, with the parameters of `Dense`; its kernel in `dtype`."""
 
     heads: tuple[int, int]
     dtype: jnp.dtype
@@ -81,7 +81,7 @@ class HeadsLayer(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (outputs,), jnp.float32)
         return Affine(
             kernel=kernel.astype(self.dtype).reshape(inputs, *self.heads),
-            bias=bias.astype(self.dtype).reshape(self.heads),
+            bias=bias.reshape(self.heads),
         )
 
 
@@ -203,11 +203,12 @@ class Bert(nn.Module):
         return states
 
     def attend(self, hidden: Array) -> Array:
-        """Multiply with the word embeddings: `[..., H] -> [..., V]`."""
-        return self.word.attend(hidden)
+        """Multiply with the word embeddings: `[..., H] -> float32 [..., V]`."""
+        return scores_of(hidden, self.word.embedding.astype(self.dtype).T)
 
     def _table(self, entries: int, embedding_init: Initializer) -> nn.Embed:
-        return nn.Embed(entries, self.hidden_size, dtype=self.dtype, embedding_init=embedding_init)
+        # Looked up in float32, so that the gradient of an entry is a sum over its tokens in float32.
+        return nn.Embed(entries, self.hidden_size, dtype=jnp.float32, embedding_init=embedding_init)
 
 
 class Float32Norm(nn.LayerNorm):
@@ -232,11 +233,21 @@ def dense(
     name: str | None = None,
     *,
     kernel_init: Initializer = BERT_INIT,
-) -> nn.Dense:
+) -> "Dense":
     """Make a linear layer, with BERT's initialisation unless told otherwise."""
-    return nn.Dense(features, dtype=dtype, name=name, kernel_init=kernel_init, dot_general=_product)
+    return Dense(features, dtype, kernel_init, name=name)
 
 
-def _product(states: Array, kernel: Array, *numbers: object, precision: object = None) -> Array:
-    del numbers, precision  # a Dense always sums over the last axis of the states and the first of the kernel
-    return product(states, kernel)
+class Dense(nn.Module):
+    """A linear layer that multiplies in `dtype`; parameters and the sum with the bias are float32."""
+
+    features: int
+    dtype: jnp.dtype
+    kernel_init: Initializer
+
+    @nn.compact
+    def __call__(self, states: Array) -> Array:
+        shape = (states.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        return add_bias(product(states.astype(self.dtype), kernel.astype(self.dtype)), bias)

@@ -57,7 +57,7 @@ class KnowledgeEncoder(nn.Module):
     def word_logits(self, hidden: Array) -> Array:
         """Map hidden states `[..., H]` to word logits, float32 `[..., V]`."""
         hidden = self.transform_norm(ACTIVATIONS[self.bert.activation](self.transform(hidden)))
-        logits = self.bert.attend(hidden).astype(jnp.float32)
+        logits = self.bert.attend(hidden)
         return logits + jnp.broadcast_to(self.word_bias, logits.shape)
 
 

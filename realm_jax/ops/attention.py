@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from realm_jax.ops.product import product
+from realm_jax.ops.product import add_bias, product
 from realm_jax.types import Array
 
 
@@ -20,7 +20,7 @@ class Affine(NamedTuple):
     """A linear layer."""
 
     kernel: Array  # [H, heads, D]
-    bias: Array  # [heads, D]
+    bias: Array  # float32 [heads, D]
 
 
 Mix = Callable[[Array], Array]  # weights [..., heads, P, L] -> contexts [..., P, heads, D]
@@ -46,12 +46,13 @@ def without_keys(query: Array, hidden: Array, keys: Affine, values: Affine) -> t
     """Score and mix the states themselves, the kernels taken to the tokens that ask; an `Attend`."""
     asked = jnp.einsum("...qhd,ihd->...qhi", query, keys.kernel)
     scores = jnp.einsum("...qhi,...ki->...hqk", asked, hidden, preferred_element_type=jnp.float32)
-    shift = jnp.einsum("...qhd,hd->...hq", query, keys.bias, preferred_element_type=jnp.float32)
+    key_bias, value_bias = (affine.bias.astype(query.dtype) for affine in (keys, values))
+    shift = jnp.einsum("...qhd,hd->...hq", query, key_bias, preferred_element_type=jnp.float32)
 
     def mix(weights: Array) -> Array:
         states = jnp.einsum("...hqk,...ki->...qhi", weights, hidden)
         # Under dropout the weights do not add up to 1.
-        shift = jnp.einsum("...hq,hd->...qhd", weights.sum(axis=-1), values.bias)
+        shift = jnp.einsum("...hq,hd->...qhd", weights.sum(axis=-1), value_bias)
         return jnp.einsum("...qhi,ihd->...qhd", states, values.kernel) + shift
 
     return scores + shift[..., None], mix
@@ -81,5 +82,4 @@ def attention_products(attend: Attend, *, asking: int, length: int, heads: int, 
 def _apply(states: Array, affine: Affine) -> Array:
     """Return `[..., L, heads, D]`."""
     flat = product(states, affine.kernel.reshape(states.shape[-1], -1))
-    split = flat.reshape(*flat.shape[:-1], *affine.bias.shape)
-    return split + jnp.broadcast_to(affine.bias, split.shape)
+    return add_bias(flat.reshape(*flat.shape[:-1], *affine.bias.shape), affine.bias)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from realm_jax.models.bert import Bert
 from realm_jax.models.knowledge_encoder import gather_positions
@@ -24,6 +25,28 @@ def squares(params, bert, picks_before):
     pick = partial(gather_positions, positions=POSITIONS)
     states = bert.apply(params, TOKENS, pick=pick if picks_before else None)
     return jnp.sum(jnp.square((states if picks_before else pick(states))[..., 0]))
+
+
+def test_gradients_in_bfloat16_are_sums_in_float32():
+    """Those of tables and biases are sums over all 32,768 tokens, of which bfloat16 would lose a part."""
+    rng = np.random.default_rng(1)
+    ids = rng.integers(0, 20, (2048, 16)).astype(np.int32)
+    tokens = Tokens(ids=ids, mask=np.ones(ids.shape, bool), segments=np.tile(np.arange(16) // 8, (2048, 1)))
+    weights = (rng.standard_normal((2048, 16, 8)) + 0.3).astype(np.float32)
+
+    def loss(params, bert):
+        return jnp.mean(bert.apply(params, tokens).astype(jnp.float32) * weights)
+
+    with quick_compilation():
+        params = jax.jit(BERT.init)(jax.random.key(0), TOKENS)
+        gradient = jax.jit(jax.grad(loss), static_argnums=1)
+        expected, found = gradient(params, BERT), gradient(params, replace(BERT, dtype=jnp.bfloat16))
+    expected, found = (flatten_dict(tree["params"], sep="/") for tree in (expected, found))
+    summed = [name for name in expected if name.endswith(("embedding", "output/bias", "intermediate/bias"))]
+    assert len(summed) == 3 + 2 * 2
+    for name in summed:
+        off = np.linalg.norm(found[name] - expected[name]) / np.linalg.norm(expected[name])
+        assert off < 0.015, f"{name}: off by {off:.3f}"
 
 
 @pytest.mark.parametrize("name", ["none", "full"])

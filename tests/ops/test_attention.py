@@ -63,8 +63,9 @@ def test_gradients_are_the_same_by_every_argument():
 
 @BOTH
 def test_scores_are_float32_and_contexts_are_of_the_compute_dtype(attend):
-    *arguments, weights = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), drawn())
-    scores, mix = attend(*arguments)
+    query, hidden, keys, values, weights = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), drawn())
+    keys, values = (affine._replace(bias=affine.bias.astype(jnp.float32)) for affine in (keys, values))
+    scores, mix = attend(query, hidden, keys, values)
     assert scores.dtype == jnp.float32 and mix(weights).dtype == jnp.bfloat16
 
 
