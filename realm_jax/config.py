@@ -89,9 +89,7 @@ class ShapeConfig:
     null_block: bool = True  # an empty block is always the first candidate
 
     def __post_init__(self) -> None:
-        require_least(self, 3, "query_length")
-        require_least(self, 4, "block_length")
-        require_least(self, 1, "max_masks")
+        require_least(self, 1, "query_length", "block_length", "max_masks")
         least = 2 if self.null_block else 1
         require(
             self.candidates >= least,

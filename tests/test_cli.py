@@ -304,6 +304,20 @@ def test_json_on_standard_output_stays_clean_while_an_index_is_built(tiny_runs: 
     assert json.loads(shown.out)["block_id"] >= 0 and "embed" in shown.err
 
 
+def test_an_evaluation_is_shown_before_it_is_written(tiny_runs: TinyRuns, tmp_path, capsys, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("realm_jax.inspect.evaluate.write_evaluation", full)
+    words = ["evaluate", str(tiny_runs.qa), "--questions", "dev", "--ks", "1", "--retriever", "bm25"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    shown = capsys.readouterr()
+    assert "exact_match" in shown.out and "has room" in shown.err
+    # A folder that is made for nothing does not stay.
+    assert main([*words, "--out", str(tmp_path / "none"), "--candidates", "0"]) == 2
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_run_is_embedded_and_evaluated(tiny_runs: TinyRuns, tmp_path, capsys):
     folder = tmp_path / "realm"
     shutil.copytree(tiny_runs.realm, folder)

@@ -6,6 +6,7 @@ import json
 import runpy
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -241,10 +242,18 @@ def _run(options: Ict, module: str, function: str, **settings: Any) -> None:
 
 def _train(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) -> None:
     from realm_jax.hosts.meeting import is_first
+    from realm_jax.runs.lock import one_trainer
+
+    with one_trainer(options.workdir) if is_first() else nullcontext():
+        _train_alone(options, run, **settings)
+
+
+def _train_alone(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) -> None:
+    from realm_jax.hosts.meeting import is_first, next_meeting
 
     before = [folder for folder in (options.start_from, options.encoder_from) if folder is not None]
     if options.smoke:
-        write_texts(options.workdir / TEXTS)
+        next_meeting("texts").each(lambda: write_texts(options.workdir / TEXTS) if is_first() else None)
     if before and options.config.corpus:
         from realm_jax.data.corpus import Corpus
         from realm_jax.runs.setup import check_run_vocabulary
@@ -264,5 +273,5 @@ def _train(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) 
         trace_steps=options.trace_steps,
         **settings,
     )
-    if is_first():
+    if is_first() and last:
         print(f"{options.workdir}: " + " ".join(f"{name}={value:.4g}" for name, value in last.items()))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from realm_jax.commands.parsing import OptionalBool, OptionalInt, OptionalPath, OptionalText, parse
-from realm_jax.errors import ConfigError
+from realm_jax.errors import ConfigError, RealmError
 
 RetrieverName = Literal["model", "bm25", "null"]
 OptionalRetriever = Annotated[RetrieverName | None, arg(metavar="{model,bm25,null}", help_behavior_hint="")]
@@ -46,7 +46,7 @@ class Evaluate(Searched):
     """Evaluate a run: exact match, recall@k, the reader's upper bound, retrieval utility.
 
     exact_match: the answer given is right, after normalisation.
-    reader_upper_bound: an answer stands in one of the blocks that were read.
+    reader_upper_bound: some span that the reader could choose in the blocks it read is right.
     recall@k: an answer stands in one of the k best blocks.
     gold_recall@k: one of the k best blocks is of a document named in "gold_passage_ids".
     retrieval_utility: what the blocks add to the log-likelihood of a masked token, in nats.
@@ -67,7 +67,7 @@ class Evaluate(Searched):
     utility_batches: int = 0  # batches of masked sentences for retrieval utility and fill accuracy
     masked_text: OptionalPath = None  # prepared corpus these come from (default: the text of pre-training)
     masker: Literal["salient", "random_span", "uniform"] = "salient"  # how they are masked
-    batch_size: int = 8  # questions or texts read at once; the results do not depend on it
+    batch_size: int = 8  # questions or texts read at once; results depend on it by rounding alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,22 +155,26 @@ def evaluate(arguments: Sequence[str], *, prog: str) -> None:
     questions = Questions.load(path) if path is not None else None
     for line in questions.left_out() if questions else ():
         to_stderr(line)
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost otherwise
-    evaluation = evaluate_run(
-        run,
-        questions,
-        retriever=options.retriever,
-        ks=options.ks,
-        read=options.reader,
-        candidates=options.candidates,
-        utility_batches=options.utility_batches,
-        masked_text=Corpus.open(options.masked_text) if options.masked_text else None,
-        masker=options.masker,
-    )
-    out = options.out or options.run / f"evaluation-{evaluation.facts['retriever']}"
-    write_evaluation(evaluation, out)
+    out = options.out or options.run / f"evaluation-{options.retriever or run.own_retriever}"
+    out.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost otherwise
+    try:
+        evaluation = evaluate_run(
+            run,
+            questions,
+            retriever=options.retriever,
+            ks=options.ks,
+            read=options.reader,
+            candidates=options.candidates,
+            utility_batches=options.utility_batches,
+            masked_text=Corpus.open(options.masked_text) if options.masked_text else None,
+            masker=options.masker,
+        )
+    except RealmError:
+        if not any(out.iterdir()):
+            out.rmdir()
+        raise
     show(evaluation_table(evaluation))
+    write_evaluation(evaluation, out)
     print(f"written to {out}")
 
 

@@ -76,7 +76,7 @@ def import_(arguments: Sequence[str], *, prog: str) -> None:
     from realm_jax.data.corpus import Corpus
     from realm_jax.models.hub import checkpoint_folder
     from realm_jax.models.pretrained import import_pretrained
-    from realm_jax.runs.imported import BLOCK_EMBEDDINGS, save_imported
+    from realm_jax.runs.imported import BLOCK_EMBEDDINGS, BLOCK_RECORDS, save_imported
 
     folder = checkpoint_folder(options.checkpoint)
     pretrained = import_pretrained(folder, pooling=options.pooling, normalize=options.normalize)
@@ -89,7 +89,7 @@ def import_(arguments: Sequence[str], *, prog: str) -> None:
         print(f"kept for an export, not read: {len(pretrained.unread)} tensors")
     if BLOCK_EMBEDDINGS in pretrained.unread and corpus is None:
         print(
-            f"to answer from its own blocks, prepare {folder / 'block_records.npy'} with --tokenizer "
+            f"to answer from its own blocks, prepare {folder / BLOCK_RECORDS} with --tokenizer "
             f"{options.workdir}, and import it into a new folder with --corpus"
         )
     if pretrained.vocabulary is None:
@@ -109,21 +109,20 @@ def export(arguments: Sequence[str], *, prog: str) -> None:
         """,
     )
     from realm_jax.config import Config, from_dict
-    from realm_jax.data.block_records import write_block_records
+    from realm_jax.data.corpus import Corpus
     from realm_jax.runs.imported import export_run
     from realm_jax.text.tokenizer import VOCABULARY
     from realm_jax.train.checkpoint import Checkpoints
 
     vocabulary = options.run / VOCABULARY
     embeddings = None
-    records: list[bytes] = []
+    corpus: Corpus | None = None
     if options.architecture == "RealmForOpenQA":
         from realm_jax.inspect.loaded import open_run
 
         run = open_run(options.run, corpus=options.corpus, step=options.step)
         embeddings, config, params = run.version.embeddings, run.config, run.params
-        vocabulary = run.corpus.path / VOCABULARY
-        records = [run.corpus.text(i).body.encode() for i in range(len(run.corpus))]
+        corpus, vocabulary = run.corpus, run.corpus.path / VOCABULARY
     else:
         checkpoints = Checkpoints(options.run)
         config = from_dict(Config, checkpoints.record(step=options.step)["config"])
@@ -131,6 +130,8 @@ def export(arguments: Sequence[str], *, prog: str) -> None:
         for place in (options.corpus, Path(config.corpus) if config.corpus else None):
             if not vocabulary.is_file() and place is not None:
                 vocabulary = place / VOCABULARY
+            if corpus is None and place is not None and options.architecture is None and place.is_dir():
+                corpus = Corpus.open(place)
     export_run(
         params,
         config,
@@ -139,7 +140,6 @@ def export(arguments: Sequence[str], *, prog: str) -> None:
         sidecar=options.run,
         vocabulary=vocabulary if vocabulary.is_file() else None,
         block_embeddings=embeddings,
+        corpus=corpus,
     )
-    if records:
-        write_block_records(options.out / "block_records.npy", records)
     print(f"{options.out}: {options.architecture or 'the layout it was imported in'}")

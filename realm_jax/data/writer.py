@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -58,18 +59,27 @@ class CorpusWriter:
         except CorpusError:
             self._lock.release()
             raise
-        for name in (*ROW_ARRAYS, *OFFSET_ARRAYS, "texts"):
-            self._files[name] = (self._aside / f"{name}.bin").open("wb")
-            self._hashes[name] = hashlib.sha256()
-        for name in OFFSET_ARRAYS:
-            self._append(name, np.zeros(1, np.int64))
+        try:
+            for name in (*ROW_ARRAYS, *OFFSET_ARRAYS, "texts"):
+                self._files[name] = (self._aside / f"{name}.bin").open("wb")
+                self._hashes[name] = hashlib.sha256()
+            for name in OFFSET_ARRAYS:
+                self._append(name, np.zeros(1, np.int64))
+        except OSError:
+            self._undo()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._undo()
+
+    def _undo(self) -> None:
+        """Remove what is unfinished, and let the next process have the folder."""
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):  # on a full disk closing fails as writing did
+                file.close()
         shutil.rmtree(self._aside, ignore_errors=True)
         self._lock.release()
 

@@ -8,8 +8,8 @@ import os
 import re
 import shutil
 import socket
-import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from realm_jax.errors import IndexFault
+from realm_jax.errors import IndexFault, OtherCorpus
 from realm_jax.hosts.layout import own_mesh
 from realm_jax.index.engines import ENGINES
 from realm_jax.index.manifest import IndexManifest, check_recall
@@ -68,9 +68,8 @@ def place_version(root: Path, version: int, write: Callable[[Path], None]) -> Pa
     """
     root.mkdir(parents=True, exist_ok=True)
     tidy(root)
-    aside = Path(
-        tempfile.mkdtemp(prefix=f"{ASIDE}{os.getpid()}-", suffix=f"@{socket.gethostname()}", dir=root)
-    )
+    aside = root / f"{ASIDE}{os.getpid()}-{uuid.uuid4().hex}@{socket.gethostname()}"
+    aside.mkdir()
     try:
         write(aside)
         return put_in_place(aside, version)
@@ -110,12 +109,13 @@ def open_version(
       The index, its embeddings float32 `[N, D]` (memory-mapped), and its manifest.
 
     Raises:
-      IndexFault: it is missing, damaged, of an unknown engine, or of another corpus.
+      IndexFault: it is missing, damaged, or of an unknown engine.
+      OtherCorpus: it was built from another one.
       RecallError: it finds too little.
     """
     folder, manifest = _find(root, version)
     if manifest.corpus_hash != corpus_hash:
-        raise IndexFault(
+        raise OtherCorpus(
             "an index is used with the corpus it was built from",
             got=f"corpus {corpus_hash[:12]} for an index of {manifest.corpus_hash[:12]}",
             remedy="Give the corpus of the run, or build the index again.",

@@ -61,7 +61,8 @@ def answer_questions(
       found: search results `[n, k]`, if they are there already.
 
     Returns:
-      n answers; which questions are asked together does not matter, nor does `run.batch_size`.
+      n answers; which questions are asked together does not matter, nor, but for rounding (which in bfloat16
+      may order near ties otherwise), does `run.batch_size`.
 
     Raises:
       CheckpointError: the reader of this run was never trained.

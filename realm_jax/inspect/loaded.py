@@ -143,7 +143,7 @@ def open_run(
     Args:
       folder: the run's folder.
       corpus: prepared corpus to search; None takes the one in the run's config.
-      batch_size: questions or texts of every compiled call; answers do not depend on it.
+      batch_size: questions or texts of every compiled call; answers depend on it by rounding alone.
       step: which checkpoint; None is the newest.
       fresh_index: do not be content with an index older than the parameters: embed the corpus anew.
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def export_pretrained(
     source: Source,
     unread: Tensors | None = None,
     vocabulary: Path | None = None,
+    complete: Callable[[Path], None] = lambda folder: None,
 ) -> None:
     """Write a public checkpoint.
 
@@ -37,6 +39,7 @@ def export_pretrained(
       source: the layout: `Pretrained.source` of the checkpoint the model came from, or `source_for` a class.
       unread: tensors to add under their own names: `Pretrained.unread`; `block_emb` for RealmForOpenQA.
       vocabulary: a `vocab.txt` to write too, with how texts are normalised for it.
+      complete: writes what else belongs into the folder, before that gets its name.
 
     Raises:
       ConfigError: a part of the layout is missing, or RealmForOpenQA lacks its block embeddings.
@@ -71,6 +74,7 @@ def export_pretrained(
     if vocabulary is not None:
         copy_vocabulary(vocabulary, aside)
         write_normalisation(aside, read_normalisation(vocabulary.parent))
+    complete(aside)
     if folder.exists():
         folder.rmdir()
     aside.rename(folder)

@@ -38,10 +38,13 @@ def read_tensors(folder: Path) -> dict[str, np.ndarray]:
 
 
 def write_tensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
-    """Write a safetensors file that PyTorch programs read too."""
+    """Write a safetensors file that PyTorch programs read too; who may read it is as for any new file."""
+    path.touch()
+    mode = path.stat().st_mode
     save_file(
         {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, path, {"format": "pt"}
     )
+    path.chmod(mode)  # the library's file is its owner's alone
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:

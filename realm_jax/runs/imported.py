@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from realm_jax.config import Config, IndexConfig, ModelConfig, QaConfig, ShapeConfig, from_dict, to_dict
+from realm_jax.data.block_records import write_block_records
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.models.export import export_pretrained, source_for
@@ -25,7 +26,7 @@ from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.state import create_state
 from realm_jax.types import Params
 
-BLOCK_EMBEDDINGS = "block_emb"  # the name in the public layout
+BLOCK_EMBEDDINGS, BLOCK_RECORDS = "block_emb", "block_records.npy"  # the names in the public layout
 IMPORTED = "import"  # phase of a run folder that was imported without a reader
 
 
@@ -147,6 +148,7 @@ def export_run(
     sidecar: Path,
     vocabulary: Path | None,
     block_embeddings: np.ndarray | None,
+    corpus: Corpus | None,
 ) -> None:
     """Write a run as a public checkpoint.
 
@@ -158,6 +160,7 @@ def export_run(
       sidecar: folder of the import, or of the run itself.
       vocabulary: a vocab.txt to copy.
       block_embeddings: float32 `[N, D]` of the index, for RealmForOpenQA.
+      corpus: of their blocks, which are written beside them; None where it is not at hand.
 
     Raises:
       CheckpointError: no architecture is given and the run was not imported; see `export_pretrained` too.
@@ -190,7 +193,15 @@ def export_run(
     source = with_reader_config(source, config)
     if block_embeddings is not None:
         unread = {**unread, BLOCK_EMBEDDINGS: np.asarray(block_embeddings, np.float32)}
-    export_pretrained(params, model, out, source=source, unread=unread, vocabulary=vocabulary)
+
+    def blocks(folder: Path) -> None:
+        if corpus is not None and BLOCK_EMBEDDINGS in unread:
+            records = [corpus.text(block_id).body.encode() for block_id in range(len(corpus))]
+            write_block_records(folder / BLOCK_RECORDS, records)
+
+    export_pretrained(
+        params, model, out, source=source, unread=unread, vocabulary=vocabulary, complete=blocks
+    )
 
 
 def with_reader_config(source: Source, config: Config) -> Source:

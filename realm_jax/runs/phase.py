@@ -33,6 +33,12 @@ from realm_jax.types import Params
 
 TRACE_FOLDER = "trace"  # in a run folder
 ELSEWHERE = ("worker", "devices", "exchange", "silence_seconds")  # of `refresh`: who does it, and where
+PLACES = (
+    "corpus",
+    "text",
+    "train_questions",
+    "dev_questions",
+)  # that they hold what they held is checked apart
 
 
 class LogHook:
@@ -312,7 +318,8 @@ def check_same_run(record: Mapping[str, Any], *, name: str, config: Config) -> N
     # A value that came into being after the run was started had its default.
     saved = _with_defaults(saved, to_dict(Config()))
     for values in (saved, wanted):  # a run may go on elsewhere: where it is computed is not what is computed
-        values.pop("mesh", None)
+        for name in ("mesh", *PLACES):
+            values.pop(name, None)
         for name in ELSEWHERE:
             values.get("refresh", {}).pop(name, None)
     different = sorted(_differences(saved, wanted))

@@ -13,13 +13,14 @@ from jax.sharding import Mesh
 
 from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
+from realm_jax.errors import IndexFault, OtherCorpus, RecallError
 from realm_jax.hosts.layout import own_devices, own_mesh, put
 from realm_jax.hosts.meeting import agree, is_first, next_meeting, start_together
 from realm_jax.index.protocol import Storage
 from realm_jax.index.store import prune
 from realm_jax.mesh import row_mesh, whole
 from realm_jax.models.build import Models
-from realm_jax.progress import SilentReporter, reporter
+from realm_jax.progress import SilentReporter, reporter, to_stderr
 from realm_jax.refresh.refresher import Refresher, Snapshot, copy_of
 from realm_jax.refresh.staleness import embedding_drift, top_k_overlap
 from realm_jax.refresh.workers import WORKERS
@@ -204,13 +205,23 @@ def open_live_index(
             live = LiveIndex(build(copy(block_params), 0, lambda: False, progress=progress.update))
     else:
         check_same_run(record, name=phase_name, config=config)
-        version = load_version(
-            root,
-            record["index_version"],
-            corpus=corpus,
-            recall_floor=index.recall_floor,
-            mesh=mesh,
-        )
+        try:
+            version = load_version(
+                root,
+                record["index_version"],
+                corpus=corpus,
+                recall_floor=index.recall_floor,
+                mesh=mesh,
+            )
+        except IndexFault as fault:
+            # Where there is no manifest, only its path says that the corpus is the same.
+            same = config.corpus == record["config"]["corpus"]
+            if isinstance(fault, OtherCorpus | RecallError) or not same or jax.process_count() > 1:
+                raise
+            to_stderr(f"{fault} It is built again, with the parameters of the checkpoint.")
+            checkpoints = Checkpoints(workdir)
+            saved = {models.block_tower: checkpoints.restore_params()[models.block_tower]}
+            version = build(copy(saved), checkpoints.steps()[-1], lambda: False)
         live = LiveIndex(version)
         live.adopted = record["index_adopted"]
     remote: RemoteBuild | None = None

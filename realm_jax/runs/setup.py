@@ -317,7 +317,9 @@ def save_config(config: Config, workdir: Path) -> None:
     if config.corpus and vocabulary.is_file():
         copy_vocabulary(vocabulary, workdir)
     text = json.dumps(to_dict(config), indent=2) + "\n"
-    (workdir / CONFIG_FILE).write_text(text, encoding="utf-8")
+    aside = workdir / f".{CONFIG_FILE}"
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(workdir / CONFIG_FILE)  # at once: a resumption may be cut short, too
 
 
 def _is_config(path: Path) -> bool:

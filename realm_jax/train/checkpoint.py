@@ -17,6 +17,8 @@ from realm_jax.errors import CheckpointError
 from realm_jax.train.state import TrainState
 from realm_jax.types import Params
 
+_DAMAGE = ("DATA_LOSS", "OUT_OF_RANGE", "FAILED_PRECONDITION")  # what TensorStore calls files cut short
+
 
 class Checkpoints:
     """The checkpoints in `<workdir>/checkpoints`.
@@ -148,10 +150,14 @@ class Checkpoints:
         try:
             restored = self._manager.restore(chosen, args=ocp.args.Composite(**items))
         except (ValueError, KeyError, FileNotFoundError) as error:
+            damaged = any(code in str(error) for code in _DAMAGE)
             raise CheckpointError(
-                f"the checkpoint of step {chosen} must fit the model of this config",
+                f"the checkpoint of step {chosen} "
+                + ("is whole" if damaged else "must fit the model of this config"),
                 got=f"{type(error).__name__}: {str(error)[:500]}",
-                remedy="Use the config saved beside it; if it is damaged, remove its folder.",
+                remedy=f"Remove its folder, {self._folder / str(chosen)}, to use an older one."
+                if damaged
+                else "Use the config saved beside it; if it is damaged, remove its folder.",
             ) from error
         return {name: restored[name] for name in items}
 

@@ -1,6 +1,8 @@
 """Preparation: the same corpus however it is made, bad records accounted for, nothing half-written."""
 
+import errno
 import gzip
+import io
 import json
 import signal
 import subprocess
@@ -267,6 +269,26 @@ def test_a_worker_that_was_killed_is_an_error_that_says_so(corpus, source, tmp_p
     with pytest.raises(CorpusError, match="was killed.*--workers"):
         prepare([source], tmp_path / "out" / "c", tokenizer=corpus.path, workers=2, progress=Silent())
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_full_disk_leaves_nothing_behind(corpus, source, tmp_path, monkeypatch):
+    """Closing a file writes what is still held back, and fails as writing did."""
+
+    class Full(io.FileIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    real = Path.open
+
+    def opened(self, mode="r", *rest, **settings):
+        if self.suffix == ".bin" and mode == "wb":
+            return io.BufferedWriter(Full(self, "wb"))
+        return real(self, mode, *rest, **settings)
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(OSError, match="No space"):
+        prepare([source], tmp_path / "c", tokenizer=corpus.path, workers=1)
+    assert [path for path in tmp_path.iterdir() if path.name.startswith(".") or path.name == "c"] == []
 
 
 def test_a_worker_leaves_ctrl_c_to_its_parent(corpus, monkeypatch):

@@ -201,6 +201,12 @@ def test_what_another_process_is_writing_stays(tmp_path):
     assert not being_written.exists() and versions(tmp_path) == [1, 2, 3]
 
 
+def test_who_may_read_a_version_is_as_for_any_new_folder(tmp_path):
+    put(tmp_path / "index", 1)
+    (tmp_path / "plain").mkdir()
+    assert version_folder(tmp_path / "index", 1).stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_a_version_whose_replacement_was_cut_short_has_a_manifest(tmp_path):
     put(tmp_path, 5)
     folder = version_folder(tmp_path, 5)

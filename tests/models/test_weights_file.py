@@ -98,3 +98,9 @@ class TestTorch:
         with pytest.raises(CheckpointError, match="tensors only"):
             read_tensors(tmp_path)
         assert not (tmp_path / "MARKER").exists()
+
+
+def test_who_may_read_the_file_is_as_for_any_new_one(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "model.safetensors", TENSORS)
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -79,6 +79,15 @@ def test_a_public_open_qa_model_brings_its_blocks(exported, tiny_runs, tmp_path)
         assert other.probability == pytest.approx(one.probability, rel=1e-4)
 
 
+def test_an_export_in_the_layout_of_an_import_has_its_blocks_too(exported, tiny_runs, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "out"
+    corpus = open_run(tiny_runs.qa).corpus.path
+    assert main(["import", str(exported), "--workdir", str(run), "--corpus", str(corpus)]) == 0
+    assert main(["export", str(run), "--out", str(out)]) == 0
+    for name in ("block_records.npy", "vocab.txt", "config.json"):
+        assert (out / name).read_bytes() == (exported / name).read_bytes(), name
+
+
 def test_how_a_reader_is_used_is_written_and_taken_over(exported, tiny_runs):
     before = open_run(tiny_runs.qa).config
     after = imported_config(import_pretrained(exported), name="x")

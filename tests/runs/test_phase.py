@@ -100,6 +100,12 @@ def test_the_same_phase_and_config_go_on():
     check_same_run({"phase": "ict", "config": to_dict(Config())}, name="ict", config=Config())
 
 
+def test_a_corpus_may_have_moved():
+    """What is in it is known by its hash: a stream goes on with that corpus only, as does an index."""
+    record = {"phase": "ict", "config": to_dict(Config(corpus="here", train_questions="q.jsonl"))}
+    check_same_run(record, name="ict", config=Config(corpus="there", train_questions="other/q.jsonl"))
+
+
 def test_every_value_that_differs_is_named():
     config = Config()
     other = dataclasses.replace(

@@ -12,8 +12,10 @@ import jax
 import numpy as np
 import pytest
 
+from realm_jax.data.corpus import Corpus
 from realm_jax.errors import CheckpointError, IndexFault, TrainingError
-from realm_jax.index.store import versions
+from realm_jax.index.store import open_version, versions
+from realm_jax.inspect.loaded import build_index, open_run
 from realm_jax.runs.realm import run_realm
 from realm_jax.runs.refreshing import saved_versions
 from realm_jax.train.checkpoint import Checkpoints
@@ -130,9 +132,23 @@ def test_another_phase_is_refused(config, whole, tmp_path):
         run_realm(config, workdir, phase_name="read")
 
 
-def test_an_index_that_is_gone_is_named(config, whole, tmp_path):
+def test_an_index_that_is_gone_is_built_again_from_the_checkpoint(config, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    run_realm(config, workdir, stop_at=8)
+    shutil.rmtree(workdir / "index" / "v00000006")
+    run_realm(config, workdir)
+    assert "version 6 must be in" in capsys.readouterr().err
+    assert logged(workdir, "index_version")[9] == 8, "of the parameters that the checkpoint holds"
+    _, rebuilt, _ = open_version(workdir / "index", 8, corpus_hash=Corpus.open(config.corpus).content_hash)
+    expected = build_index(open_run(workdir, step=8), tmp_path / "again").embeddings
+    np.testing.assert_allclose(rebuilt, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_index_that_is_gone_is_named_where_the_corpus_may_be_another(config, whole, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(whole, workdir)
     shutil.rmtree(workdir / "index" / "v00000006")
+    shutil.copytree(config.corpus, tmp_path / "moved")
+    config = dataclasses.replace(config, corpus=str(tmp_path / "moved"))
     with pytest.raises(IndexFault, match="version 6 must be in"):
         run_realm(config, workdir)
