@@ -97,7 +97,7 @@ class RealmInputs:
                 candidates = evidence_first(candidates, evidence, keep=self._candidates)
         rng = np.random.default_rng([self._seed, step])
         if self._pool is not None and rng.random() < settings.swap_probability:
-            swapped = swap_facts(
+            batch, candidates = swap_facts(
                 batch,
                 candidates,
                 self._pool,
@@ -107,7 +107,6 @@ class RealmInputs:
                 mask_id=self._tokenizer.mask_id,
                 block_spans=self._block_spans,
             )
-            batch, candidates = swapped.batch, swapped.candidates
         if step < settings.window_steps:
             candidates = crop_to_target(
                 batch, candidates, self._tokenizer, width=settings.evidence_window, rng=rng

@@ -11,7 +11,6 @@ Answering", there for evaluation.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -88,14 +87,6 @@ class SpanPool:
 BlockSpans = Callable[[int], np.ndarray]  # block id -> int32 [P, 3], salient spans: start, stop, kind
 
 
-class Swapped(NamedTuple):
-    """A batch with some facts swapped."""
-
-    batch: MaskedBatch
-    candidates: Candidates
-    rows: np.ndarray  # bool [B]; the rows that were swapped
-
-
 def swap_facts(
     batch: MaskedBatch,
     candidates: Candidates,
@@ -105,14 +96,18 @@ def swap_facts(
     probability: float,
     max_masks: int,
     mask_id: int,
-    block_spans: BlockSpans | None = None,
-) -> Swapped:
+    block_spans: BlockSpans,
+) -> tuple[MaskedBatch, Candidates]:
     """Replace the masked span of some rows by another of its kind, in the targets and in the bodies.
 
     A row is left as it is unless its targets are one run of tokens, that run stands as whole words in the
     body of a valid candidate, and the new one still stands there after the row was cut to its width.
     The query gets as many [MASK] tokens as the new span has tokens; a further occurrence of the old span
     in the query is replaced too. Lengths may change; the final [SEP] stays.
+
+    The other salient spans of the bodies are replaced with the same probability each, unless the query names
+    them: otherwise the one span that was replaced is the one that does not fit its block, and to find it
+    takes no reading of the query. Rows that are not drawn keep their masked span and are disguised too.
 
     Args:
       batch: the masked queries; NumPy arrays.
@@ -122,12 +117,10 @@ def swap_facts(
       probability: of a row being swapped, where it can be.
       max_masks: longest replacement; at most M.
       mask_id: id of [MASK].
-      block_spans: gives the salient spans of a block; then each of them that the query does not name is
-        replaced with the same probability. Otherwise the one span that was replaced is the one that does
-        not fit its block, and to find it takes no reading of the query.
+      block_spans: gives the salient spans of a block.
 
     Returns:
-      New batch and candidates (the arguments stay unchanged), and which rows were swapped.
+      New batch and candidates; the arguments stay unchanged.
     """
     most = batch.target_ids.shape[1]
     if max_masks > most:
@@ -140,9 +133,8 @@ def swap_facts(
     positions, targets = batch.target_positions.copy(), batch.target_ids.copy()
     weights = batch.target_weights.copy()
     body_ids, body_length = candidates.blocks.body.ids.copy(), candidates.blocks.body.length.copy()
-    swapped = np.zeros(len(targets), bool)
     drawn = rng.random(len(targets)) < probability
-    for b in range(len(targets)) if block_spans is not None else np.flatnonzero(drawn).tolist():
+    for b in range(len(targets)):
         count = int((batch.target_weights[b] > 0).sum())
         old, start = targets[b, :count], int(positions[b, 0])
         if not count or not np.array_equal(positions[b, :count], np.arange(start, start + count)):
@@ -151,14 +143,12 @@ def swap_facts(
         found = _occurrences(body_ids[b, use], old, pool.is_continuation)
         if not found.any():
             continue
-        if block_spans is None:  # else all candidates are disguised: which one was must not tell either
-            use, found = use[found.any(axis=1)], found[found.any(axis=1)]
         new = pool.draw(old, rng, kind=pool.kind(old), max_length=max_masks) if drawn[b] else old
         if new is None:
             continue
         kept = batch.query.ids[b, : batch.query.length[b]]
         disguise = _Disguise(pool, rng, block_spans, probability=probability, kept=kept)
-        bodies = [
+        bodies = [  # of all candidates: which ones were rewritten must not tell either
             disguise(
                 body_ids[b, k, : body_length[b, k]],
                 np.flatnonzero(starts),
@@ -187,7 +177,6 @@ def swap_facts(
         positions[b] = _padded(np.arange(len(before), len(before) + len(new)), most)
         for k, body in zip(use, bodies, strict=True):
             body_ids[b, k], body_length[b, k] = _padded(body, width), len(body)
-        swapped[b] = drawn[b]
     blocks = replace(candidates.blocks, body=Rows(ids=body_ids, length=body_length))
     new_batch = replace(
         batch,
@@ -196,7 +185,7 @@ def swap_facts(
         target_ids=targets,
         target_weights=weights,
     )
-    return Swapped(new_batch, replace(candidates, blocks=blocks), swapped)
+    return new_batch, replace(candidates, blocks=blocks)
 
 
 def _occurrences(rows: np.ndarray, span: np.ndarray, is_continuation: np.ndarray) -> np.ndarray:
@@ -246,7 +235,7 @@ class _Disguise:
         self,
         pool: SpanPool,
         rng: np.random.Generator,
-        block_spans: BlockSpans | None,
+        block_spans: BlockSpans,
         *,
         probability: float,
         kept: np.ndarray,
@@ -263,8 +252,8 @@ class _Disguise:
         taken = np.zeros(len(body), bool)
         for start, stop, _ in edits:
             taken[start:stop] = True
-        spans = self._block_spans(block_id) if self._block_spans is not None and block_id >= 0 else ()
-        for start, stop, kind in np.asarray(spans, np.int64).reshape(-1, 3).tolist():
+        spans = self._block_spans(block_id).tolist() if block_id >= 0 else []  # the null block has none
+        for start, stop, kind in spans:
             if stop < len(body) and not taken[start:stop].any():
                 other = self._other(body[start:stop], kind)
                 if other is not None:

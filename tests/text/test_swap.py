@@ -1,5 +1,8 @@
 """Swapped facts: consistent, whole words, within the row, and the rest untouched."""
 
+from dataclasses import replace
+from typing import NamedTuple
+
 import jax
 import numpy as np
 import pytest
@@ -48,16 +51,34 @@ def candidates(bodies, *, valid=None, length=10):
     )
 
 
-def swap(x, z, spans, *, probability=1.0, max_masks=4, seed=0):
-    return swap_facts(
-        x,
-        z,
-        spans,
-        rng=np.random.default_rng(seed),
-        probability=probability,
-        max_masks=max_masks,
-        mask_id=MASK,
+def no_spans(block_id):
+    del block_id
+    return np.zeros((0, 3), np.int32)
+
+
+class Swapped(NamedTuple):
+    batch: MaskedBatch
+    candidates: Candidates
+
+
+def swap(x, z, spans, *, probability=1.0, max_masks=4, block_spans=no_spans, seed=0):
+    return Swapped(
+        *swap_facts(
+            x,
+            z,
+            spans,
+            rng=np.random.default_rng(seed),
+            probability=probability,
+            max_masks=max_masks,
+            mask_id=MASK,
+            block_spans=block_spans,
+        )
     )
+
+
+def rows_swapped(got, x):
+    """Say which rows have another target: bool [B]."""
+    return (got.batch.target_ids != x.target_ids).any(axis=1)
 
 
 def query(swapped, b):
@@ -73,7 +94,6 @@ def test_a_longer_fact_replaces_target_and_evidence():
     x = batch([[CLS, 10, MASK, 11, SEP]], [[2]], [[20]])
     z = candidates([[[10, 20, 12, 20, SEP], [13, SEP]]])
     got = swap(x, z, pool(span(20), span(30, 41, 31)))
-    assert got.rows.tolist() == [True]
     assert query(got, 0) == [CLS, 10, MASK, MASK, MASK, 11, SEP]
     assert got.batch.target_ids.tolist() == [[30, 41, 31, 0]]
     assert got.batch.target_positions.tolist() == [[2, 3, 4, 0]]
@@ -132,7 +152,6 @@ CANNOT = {
 @pytest.mark.parametrize(("x", "z", "spans"), CANNOT.values(), ids=CANNOT.keys())
 def test_rows_that_cannot_be_swapped_stay(x, z, spans):
     got = swap(x, z, spans)
-    assert not got.rows.any()
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, (x, z), (got.batch, got.candidates))))
 
 
@@ -147,16 +166,100 @@ def test_rows_are_cut_but_keep_their_end_mark():
 def test_a_fact_that_is_cut_off_is_not_swapped():
     x = batch([[CLS, MASK, SEP]], [[1]], [[20]])
     z = candidates([[[11, 12, 20, SEP]]], length=4)
-    assert not swap(x, z, pool(span(20), span(30, 31))).rows.any()
+    assert not rows_swapped(swap(x, z, pool(span(20), span(30, 31))), x).any()
 
 
 def test_probability_is_of_rows():
     rows = 400
     x = batch([[CLS, MASK, SEP]] * rows, [[1]] * rows, [[20]] * rows)
     z = candidates([[[20, SEP]]] * rows)
-    assert not swap(x, z, pool(span(20), span(30)), probability=0.0).rows.any()
+    never, half = (swap(x, z, pool(span(20), span(30)), probability=p) for p in (0.0, 0.5))
+    assert not rows_swapped(never, x).any()
     # Binomial(400, 0.5): standard deviation 10; five of them.
-    assert abs(swap(x, z, pool(span(20), span(30)), probability=0.5).rows.sum() - 200) < 50
+    assert abs(rows_swapped(half, x).sum() - 200) < 50
+
+
+def blocks_of(*bodies, length=10):
+    """Candidates of one row whose block ids are their places, the null block behind them."""
+    z = candidates([[*bodies, [SEP]]], length=length)
+    return replace(z, block_ids=np.array([[*range(len(bodies)), NO_BLOCK]], np.int32))
+
+
+def spans_at(*places):
+    """Salient spans of kind 2 by block: (start, stop) each."""
+
+    def of(block_id):
+        assert block_id != NO_BLOCK, "the null block has no spans"
+        return np.array([(*place, 2) for place in places[block_id]], np.int32).reshape(-1, 3)
+
+    return of
+
+
+def test_every_other_span_is_disguised_too_in_all_candidates():
+    x = one()
+    z = blocks_of([20, 12, 21, 41, SEP], [13, 22, SEP])
+    spans = pool(span(20), span(30), span(21, 41), span(31, 42), span(22))
+    got = swap(x, z, spans, block_spans=spans_at([(0, 1), (2, 4)], [(1, 2)]))
+    new = int(got.batch.target_ids[0, 0])
+    assert new in (22, 30)
+    assert body(got, 0, 0) == [new, 12, 31, 42, SEP]
+    first, other, last = body(got, 0, 1)
+    assert (first, last) == (13, SEP) and other in (20, 30)  # of one token and not 22 itself
+    assert body(got, 0, 2) == [SEP]
+
+
+def test_spans_that_the_query_names_stay():
+    x = one((CLS, MASK, 21, SEP))
+    z = blocks_of([20, 21, 22, SEP])
+    spans = pool(span(20), span(21), span(22), span(30))
+    for seed in range(10):
+        got = swap(x, z, spans, block_spans=spans_at([(0, 1), (1, 2), (2, 3)]), seed=seed)
+        _, named, other, _ = body(got, 0, 0)
+        assert named == 21 and other != 22
+
+
+def test_the_same_span_gets_the_same_replacement_wherever_it_stands():
+    x = one()
+    z = blocks_of([20, 21, 12, 21, SEP], [21, 13, SEP])
+    spans = pool(*(span(i) for i in range(20, 40)))
+    drawn = set()
+    for seed in range(10):
+        got = swap(x, z, spans, block_spans=spans_at([(1, 2), (3, 4)], [(0, 1)]), seed=seed)
+        first, second, third = body(got, 0, 0)[1], body(got, 0, 0)[3], body(got, 0, 1)[0]
+        assert first == second == third != 21
+        drawn.add(first)
+    assert len(drawn) > 3
+
+
+def test_other_spans_are_replaced_with_the_same_probability():
+    x, count = one(), 200
+    z = blocks_of([20, *(i for i in range(100, 100 + count)), SEP], length=count + 2)
+    goes_on = np.zeros(400, bool)
+    spans = SpanPool([span(i) for i in (20, *range(100, 400))], np.full(301, 2), is_continuation=goes_on)
+    got = swap(x, z, spans, block_spans=spans_at([(i, i + 1) for i in range(count + 1)]), probability=0.5)
+    changed = sum(a != b for a, b in zip(body(got, 0, 0)[1:-1], range(100, 100 + count), strict=True))
+    # Binomial(200, 0.5): standard deviation 7.1; five of them.
+    assert abs(changed - count // 2) < 36
+
+
+def test_rows_that_are_not_drawn_keep_their_fact_and_are_disguised_all_the_same():
+    rows = 40
+    x = batch([[CLS, MASK, SEP]] * rows, [[1]] * rows, [[20]] * rows)
+    z = candidates([[[20, 21, SEP]]] * rows)
+    spans = pool(span(20), span(21), span(30))
+    got = swap(x, z, spans, block_spans=spans_at([(0, 1), (1, 2)]), probability=0.5)
+    kept = ~rows_swapped(got, x)
+    assert np.array_equal(got.batch.query.ids[kept], x.query.ids[kept])
+    bodies = got.candidates.blocks.body.ids[kept, 0]
+    assert (bodies[:, 0] == 20).all()
+    others = set(bodies[:, 1].tolist())
+    assert 21 in others and len(others) > 1  # some of their other spans were replaced, some were not
+
+
+def test_a_row_without_evidence_is_not_disguised():
+    x, z = one(), blocks_of([21, 22, SEP])
+    got = swap(x, z, pool(span(20), span(21), span(22), span(30)), block_spans=spans_at([(0, 1), (1, 2)]))
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, (x, z), tuple(got))))
 
 
 def test_max_masks_bounds_the_replacement():
@@ -205,6 +308,7 @@ def test_swapped_rows_stay_sound(rows, seed):
         bodies.append([[*evidence, SEP]])
     x, z = batch(queries, positions, targets), candidates(bodies)
     got = swap(x, z, pool(*(span(i) for i in range(10, 15)), span(15, 41), span(16, 42, 43)), seed=seed)
+    swapped = rows_swapped(got, x)
     for b in range(len(rows)):
         count = int(got.batch.target_weights[b].sum())
         row = got.batch.query.ids[b]
@@ -212,7 +316,7 @@ def test_swapped_rows_stay_sound(rows, seed):
         assert (row[where] == MASK).all() and (row == MASK).sum() == count
         assert row[got.batch.query.length[b] - 1] == SEP and (row[got.batch.query.length[b] :] == 0).all()
         assert body(got, b, 0)[-1] == SEP
-        if got.rows[b]:
+        if swapped[b]:
             new = got.batch.target_ids[b, :count].tolist()
             assert new != targets[b] and targets[b][0] not in body(got, b, 0)
             text = body(got, b, 0)
