@@ -17,13 +17,14 @@ from realm_jax.text.swap import SpanPool
 from realm_jax.text.tokenizer import VOCABULARY, Tokenizer
 from realm_jax.types import NO_BLOCK, Blocks, Rows
 
+POOL_BLOCKS = 200_000  # blocks looked at for salient spans, at most
+
 
 class BlockText(NamedTuple):
     """What people read."""
 
     title: str
     body: str
-    uid: int
     document_id: str
 
 
@@ -169,22 +170,13 @@ class Corpus:
         a, b, c, d = (int(i) for i in self.arrays["text_offsets"][3 * block_id : 3 * block_id + 4])
         ranges = ((a, b), (b, c), (c, d))
         document, title, body = (self.texts[i:j].tobytes().decode("utf-8") for i, j in ranges)
-        return BlockText(title, body, int(self.arrays["uids"][block_id]), document)
-
-    def answer_text(self, block_id: int, start: int, stop: int) -> str:
-        """Return the stretch of a block's text that some of its tokens stand for.
-
-        Args:
-          block_id: the block.
-          start, stop: first and last token in the body, both inclusive as in QuestionBatch.
-        """
-        return self.answer_texts([(block_id, start, stop)])[0]
+        return BlockText(title, body, document)
 
     def answer_texts(self, places: Sequence[tuple[int, int, int]]) -> list[str]:
-        """Return many stretches at once, each as `answer_text` does, encoded on all cores.
+        """Return the stretches of blocks' texts that some of their tokens stand for, encoded on all cores.
 
         Args:
-          places: block, first and last token.
+          places: block, first and last token in its body, both inclusive as in QuestionBatch.
         """
         bodies = [self.text(block_id).body for block_id, _, _ in places]
         encoded = self.tokenizer.encode_batch(bodies, special_tokens=False)
@@ -199,17 +191,14 @@ class Corpus:
                 texts.append(self.tokenizer.decode(stored[start : stop + 1]))
         return texts
 
-    def span_pool(
-        self, *, max_blocks: int = 200_000, further: Sequence[Sequence[np.ndarray]] = ()
-    ) -> SpanPool:
+    def span_pool(self, *, further: Sequence[Sequence[np.ndarray]] = ()) -> SpanPool:
         """Collect the different salient spans, from blocks spread evenly over the corpus.
 
         Args:
-          max_blocks: how many blocks are looked at at most.
           further: groups of other spans, token ids int [m]; each group is a kind of its own, for those of its
             spans that are no salient ones.
         """
-        blocks = np.unique(np.linspace(0, len(self) - 1, min(max_blocks, len(self))).astype(np.int64))
+        blocks = np.unique(np.linspace(0, len(self) - 1, min(POOL_BLOCKS, len(self))).astype(np.int64))
         spans, kinds = [], []
         for block_id in blocks.tolist():
             found = self.spans(block_id)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from realm_jax.data.encode import EncodedChunk, encode_chunk, start_worker, work
-from realm_jax.data.records import BadRecord, Document, Fields, RawRecord, parse_document
+from realm_jax.data.records import SHOWN_BAD_RECORDS, BadRecord, Document, Fields, RawRecord, parse_document
 from realm_jax.data.sources import Source, open_source
 from realm_jax.data.writer import CorpusWriter
 from realm_jax.errors import ConfigError, CorpusError
@@ -26,7 +26,6 @@ from realm_jax.text.vocabulary import train_vocabulary
 from realm_jax.text.word_cache import WordCache
 
 CHUNK_RECORDS, CHUNK_BYTES = 256, 1 << 20  # whichever is reached first
-SHOWN_BAD_RECORDS = 20
 
 # (sources, tokenizer, settings of `encode_chunk`, a folder to work in) -> the chunks in the sources' order
 Encoder = Callable[[Sequence[Source], Tokenizer, dict[str, Any], Path], Iterator[EncodedChunk]]

@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from realm_jax.data.corpus import Corpus
-from realm_jax.data.records import BadRecord, RawRecord, Skipped, parse_fields, text_field
+from realm_jax.data.records import (
+    SHOWN_BAD_RECORDS,
+    BadRecord,
+    RawRecord,
+    Skipped,
+    parse_fields,
+    text_field,
+)
 from realm_jax.data.sources import open_source
 from realm_jax.data.stream import Stream, build_stream
 from realm_jax.errors import CorpusError
@@ -88,12 +95,13 @@ class Questions(Sequence[Question]):
         """SHA-256 of all questions, in order."""
         return hashlib.sha256(repr([tuple(item) for item in self.items]).encode()).hexdigest()
 
-    def left_out(self, *, shown: int = 20) -> list[str]:
+    def left_out(self) -> list[str]:
         """Return a line for each of the first records that were left out, and one that counts them all."""
         if not self.bad_records:
             return []
         counts = ", ".join(f"{n} {reason}" for reason, n in self.bad_counts.items())
-        return [*(f"left out: {bad}" for bad in self.bad_records[:shown]), f"questions left out: {counts}"]
+        shown = self.bad_records[:SHOWN_BAD_RECORDS]
+        return [*(f"left out: {bad}" for bad in shown), f"questions left out: {counts}"]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -257,37 +265,6 @@ class Occurrences(NamedTuple):
     stops: np.ndarray  # int32 [B, K, S]; last token, inclusive
     mask: np.ndarray  # bool [B, K, S]; False on padding
     has_answer: np.ndarray  # bool [B, K]; an answer stands in the body, whether or not max_spans left it out
-
-
-def answer_occurrences(
-    corpus: Corpus,
-    tokenizer: Tokenizer,
-    block_ids: np.ndarray,
-    answers: Sequence[Sequence[str]],
-    *,
-    max_spans: int,
-) -> Occurrences:
-    """Find the answers' wordpieces in the bodies of candidate blocks, as whole words.
-
-    Args:
-      corpus: where the blocks are.
-      tokenizer: of that corpus.
-      block_ids: int [B, K]; the null block has no answer.
-      answers: B lists of answers, none a regular expression.
-      max_spans: S; the first occurrences in a body are kept.
-
-    Returns:
-      Token spans in the bodies.
-    """
-    body = corpus.gather(block_ids).body
-    runs = [[run.ids for run in tokenizer.encode_batch(texts, special_tokens=False)] for texts in answers]
-    return find_occurrences(
-        body.ids,
-        runs,
-        max_spans=max_spans,
-        is_continuation=tokenizer.is_continuation,
-        unk_id=tokenizer.unk_id,
-    )
 
 
 def regex_occurrences(

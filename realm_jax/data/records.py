@@ -6,17 +6,7 @@ from typing import Any, NamedTuple, Protocol
 
 from realm_jax.errors import CorpusError
 
-# Reasons for which a record is left out.
-REASONS = (
-    "broken_json",
-    "not_an_object",
-    "invalid_utf8",
-    "missing_field",
-    "wrong_type",
-    "empty_text",
-    "broken_xml",
-    "broken_wikitext",
-)
+SHOWN_BAD_RECORDS = 20  # named on the screen; the others are counted
 
 
 class RawRecord(NamedTuple):
@@ -41,7 +31,7 @@ class BadRecord(NamedTuple):
 
     file: str
     line: int
-    reason: str  # one of REASONS
+    reason: str  # such as "broken_json"; what they are counted by
     detail: str
 
     def __str__(self) -> str:

@@ -27,23 +27,20 @@ class Tally:
         return {"mean": self.mean, "low": self.low, "high": self.high, "count": self.count}
 
 
-def bootstrap_interval(
-    values: np.ndarray, *, samples: int = 1000, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
+def bootstrap_interval(values: np.ndarray, *, samples: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Estimate how far a mean would scatter over other questions of the same kind.
 
     Args:
       values: float `[n]`, n >= 1.
       samples: times the questions are drawn again, with replacement.
-      level: share of the resampled means between the two ends.
       seed: of the draws; the same values give the same interval.
 
     Returns:
-      Lower and upper end (percentile method).
+      Lower and upper end, with 95% of the resampled means between them (percentile method).
     """
     rng = np.random.default_rng(seed)
     means = np.array([values[rng.integers(len(values), size=len(values))].mean() for _ in range(samples)])
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 

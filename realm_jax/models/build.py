@@ -48,11 +48,9 @@ class Models:
         """Embed blocks: `[..., L] -> float32 [..., D]`."""
         return self.embedder.apply({"params": params[self.block_tower]}, tokens, **_dropout(dropout_key))
 
-    def word_logits(
-        self, params: Params, joint: Tokens, positions: Array, *, dropout_key: Array | None = None
-    ) -> Array:
+    def word_logits(self, params: Params, joint: Tokens, positions: Array) -> Array:
         """Predict masked words: `[B, K, L], [B, M] -> float32 [B, K, M, V]`."""
-        return self.encoder.apply({"params": params["encoder"]}, joint, positions, **_dropout(dropout_key))
+        return self.encoder.apply({"params": params["encoder"]}, joint, positions)
 
     def read(
         self,

@@ -8,19 +8,18 @@ import jax.numpy as jnp
 from realm_jax.types import Array, Blocks, Rows, Tokens
 
 
-def single(rows: Rows, *, segment: int = 0) -> Tokens:
-    """Read rows as they are, all tokens in one segment.
+def single(rows: Rows) -> Tokens:
+    """Read rows as they are, all tokens in segment 0.
 
     Args:
       rows: token rows `[..., L]`.
-      segment: segment id of every token.
 
     Returns:
       Tokens `[..., L]`.
     """
     positions = jnp.arange(rows.ids.shape[-1], dtype=jnp.int32)
     mask = jnp.broadcast_to(positions, rows.ids.shape) < rows.length[..., None]
-    return Tokens(ids=rows.ids, mask=mask, segments=jnp.where(mask, jnp.int32(segment), jnp.int32(0)))
+    return Tokens(ids=rows.ids, mask=mask, segments=jnp.zeros(mask.shape, jnp.int32))
 
 
 def join(first: Rows, second: Rows, *, length: int) -> Tokens:

@@ -16,6 +16,7 @@ from realm_jax.refresh.exchange import Exchange, Request
 LOG = "worker.log"
 LOG_TAIL = 2000  # characters of it that an error shows
 POLL_SECONDS = 0.1
+GRACE_SECONDS = 10.0  # how long a worker process may take to end when it is asked to
 
 
 class RemoteError(Exception):
@@ -32,7 +33,6 @@ class Child:
       arguments: of `python -m realm_jax`; `--parent PID` is added.
       log: file its output goes to.
       environment: variables that differ from this process's.
-      grace_seconds: how long it may take to end when it is asked to.
     """
 
     def __init__(
@@ -41,9 +41,8 @@ class Child:
         *,
         log: Path,
         environment: Mapping[str, str],
-        grace_seconds: float = 10.0,
     ):
-        self._arguments, self._log, self._grace_seconds = arguments, log, grace_seconds
+        self._arguments, self._log = arguments, log
         # The child imports the package that runs here, wherever that was found.
         found = os.pathsep.join(filter(None, [_package_root(), os.environ.get("PYTHONPATH")]))
         self._environment = {**os.environ, "PYTHONPATH": found, **environment}
@@ -85,7 +84,7 @@ class Child:
             return
         self._process.terminate()
         try:
-            self._process.wait(self._grace_seconds)
+            self._process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -91,32 +91,17 @@ def words(text: str) -> list[str]:
     return _RUNS.findall("".join(c for c in text if unicodedata.category(c) != "Mn"))
 
 
-def has_answer(text: str, answers: Iterable[str]) -> bool:
+def has_answer_words(text_words: Sequence[str], answers_words: Iterable[Sequence[str]]) -> bool:
     """Say whether one of the answers stands in a text as a run of whole words.
+
+    Args:
+      text_words: of the text, from `words`.
+      answers_words: of each answer, from `words`; one without a word stands nowhere.
 
     Source: after DPR (Karpukhin et al. 2020), but that punctuation and accents count for nothing here.
     """
-    return has_answer_words(words(text), [words(answer) for answer in answers])
-
-
-def has_answer_words(text_words: Sequence[str], answers_words: Iterable[Sequence[str]]) -> bool:
-    """Do the same for texts already split by `words`."""
     joined = f" {' '.join(text_words)} "
     return any(answer and f" {' '.join(answer)} " in joined for answer in answers_words)
-
-
-def find_spans(body_ids: np.ndarray, answer_ids: np.ndarray) -> np.ndarray:
-    """Find a run of token ids in a body.
-
-    Args:
-      body_ids: int [L].
-      answer_ids: int [m].
-
-    Returns:
-      int32 [S, 2], first and last token (inclusive) of each occurrence, overlapping ones too.
-    """
-    starts = np.flatnonzero(span_starts(body_ids, answer_ids)).astype(np.int32)
-    return np.stack([starts, starts + np.int32(len(answer_ids) - 1)], axis=1)
 
 
 def span_starts(bodies: np.ndarray, answer_ids: np.ndarray) -> np.ndarray:

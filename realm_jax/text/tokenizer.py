@@ -151,10 +151,6 @@ class Tokenizer:
         rest = b"" if self.normalisation == UNCASED else json.dumps(self.normalisation).encode()
         return hashlib.sha256(self.to_bytes() + rest).hexdigest()
 
-    def token_id(self, token: str) -> int | None:
-        """Return the id of a token, or None."""
-        return self._ids.get(token)
-
     def encode(self, text: str, *, special_tokens: bool = True) -> Encoding:
         """Split a text into wordpieces, without adding [CLS] and [SEP].
 

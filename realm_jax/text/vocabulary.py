@@ -13,20 +13,17 @@ from realm_jax.text.tokenizer import CONTINUATION, SPECIAL_TOKENS, UNK
 LARGEST_VOCABULARY = 1 << 24
 
 
-def train_vocabulary(
-    texts: Iterable[str], *, vocab_size: int, min_frequency: int = 2, alphabet_size: int | None = None
-) -> list[str]:
+def train_vocabulary(texts: Iterable[str], *, vocab_size: int, min_frequency: int = 2) -> list[str]:
     """Train a lower-cased WordPiece vocabulary; the same texts give the same vocabulary in every run.
 
     The texts are gone through twice: the alphabet is fixed first, because the library numbers the
-    continuation pieces in hash order otherwise, which changes from run to run.
+    continuation pieces in hash order otherwise, which changes from run to run. It is the most frequent
+    characters, at most a tenth of the vocabulary, or 100.
 
     Args:
       texts: strings; a list or another iterable that can be gone through more than once.
       vocab_size: tokens in the vocabulary, special ones included; fewer if the texts are small.
       min_frequency: how often a pair of pieces must occur to be joined, and a character to be kept.
-      alphabet_size: how many different characters are kept at most, the most frequent ones;
-        a tenth of the vocabulary (at least 100) by default.
 
     Returns:
       The tokens in id order, [PAD] [UNK] [CLS] [SEP] [MASK] first.
@@ -53,7 +50,7 @@ def train_vocabulary(
         normal = normalizer.normalize_str(text)
         characters.update(normal)
         pairs.update(zip(normal, normal[1:], strict=False))
-    limit = alphabet_size or max(100, vocab_size // 10)
+    limit = max(100, vocab_size // 10)
     ranked = sorted((-n, c) for c, n in characters.items() if n >= min_frequency and not c.isspace())
     alphabet = {c for _, c in ranked[:limit]}
     splits = _splits_words(alphabet)
@@ -63,7 +60,7 @@ def train_vocabulary(
         raise ConfigError(
             f"vocab_size holds the special tokens and the alphabet, here {len(head)} pieces",
             got=vocab_size,
-            remedy="Raise vocab_size, or lower alphabet_size.",
+            remedy="Raise vocab_size, or min_frequency: rarer characters are left out.",
         )
     keep = {ord(c): c for c in alphabet}
     table = _Filter(keep)

@@ -71,20 +71,19 @@ class Checkpoints:
             items["pending"] = ocp.args.StandardSave(pending)
         self._manager.save(step, args=ocp.args.Composite(**items))
 
-    def restore(self, state: TrainState, *, step: int | None = None) -> TrainState:
-        """Restore a training state.
+    def restore(self, state: TrainState) -> TrainState:
+        """Restore the newest training state.
 
         Args:
           state: a state of the same make; gives shapes, dtypes and shardings.
-          step: which checkpoint; None is the newest.
 
         Raises:
           CheckpointError: there is none, or it does not fit.
         """
-        _check_fit(self._shapes(step), state.params)
+        _check_fit(self._shapes(None), state.params)
         rest = {"step": state.step, "opt_state": state.opt_state, "key": state.key}
         targets = {"params": state.params, "optimizer": rest}
-        restored = self._restore(step, {name: _standard(tree) for name, tree in targets.items()})
+        restored = self._restore(None, {name: _standard(tree) for name, tree in targets.items()})
         return TrainState(params=restored["params"], **restored["optimizer"])
 
     def restore_params(self, *, step: int | None = None) -> Params:
@@ -92,18 +91,14 @@ class Checkpoints:
         target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), self._shapes(step))
         return self._restore(step, {"params": ocp.args.StandardRestore(target)})["params"]
 
-    def restore_pending(self, like: Params, *, step: int | None = None) -> Params:
-        """Restore the snapshot of the refresh that was in flight; `like` gives shapes and dtypes."""
+    def restore_pending(self, like: Params) -> Params:
+        """Restore the snapshot of the refresh that was in flight last; `like` gives shapes and dtypes."""
         target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-        return self._restore(step, {"pending": ocp.args.StandardRestore(target)})["pending"]
+        return self._restore(None, {"pending": ocp.args.StandardRestore(target)})["pending"]
 
     def record(self, *, step: int | None = None) -> dict[str, Any]:
         """Restore the JSON record."""
         return self._restore(step, {"record": ocp.args.JsonRestore()})["record"]
-
-    def wait(self) -> None:
-        """Wait until every checkpoint is on disk."""
-        self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Wait, then let go of the folder."""

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.prepare import prepare
+from realm_jax.data.questions import Occurrences, find_occurrences
 
 CITIES = {
     "Paris": "France",
@@ -37,6 +39,21 @@ def records(count: int) -> list[dict[str, object]]:
 def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def answer_occurrences(
+    corpus: Corpus, block_ids: np.ndarray, answers: list[list[str]], *, max_spans: int
+) -> Occurrences:
+    """Find the wordpieces of B lists of answers in the bodies of blocks `[B, K]`, as whole words."""
+    tokenizer = corpus.tokenizer
+    runs = [[run.ids for run in tokenizer.encode_batch(texts, special_tokens=False)] for texts in answers]
+    return find_occurrences(
+        corpus.gather(block_ids).body.ids,
+        runs,
+        max_spans=max_spans,
+        is_continuation=tokenizer.is_continuation,
+        unk_id=tokenizer.unk_id,
+    )
 
 
 @pytest.fixture(scope="session")

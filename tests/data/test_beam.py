@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realm_jax.data.beam import PatternAnswers, beam_has_answer
-from realm_jax.data.questions import Question, answer_occurrences, regex_occurrences
+from realm_jax.data.questions import Question, regex_occurrences
 from realm_jax.text.regex import RegexMatcher
 from realm_jax.types import NO_BLOCK
+from tests.data.conftest import answer_occurrences
 
 SEP, GOES_ON = 9, 4  # token 4 goes on a word, token 0 is unknown or padding
 cells = st.integers(0, 4)
@@ -68,7 +69,7 @@ def test_strings_are_found_where_their_occurrences_are(corpus):
         is_continuation=tokenizer.is_continuation,
         unk_id=tokenizer.unk_id,
     )
-    expected = answer_occurrences(corpus, tokenizer, block_ids, answers, max_spans=1).has_answer
+    expected = answer_occurrences(corpus, block_ids, answers, max_spans=1).has_answer
     np.testing.assert_array_equal(found, expected)
     assert found.any() and not found.all()
 

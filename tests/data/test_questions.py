@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from realm_jax.data.questions import (
     Question,
     Questions,
-    answer_occurrences,
     find_occurrences,
     question_rows,
     question_stream,
@@ -19,7 +18,7 @@ from realm_jax.data.questions import (
 from realm_jax.errors import CheckpointError, CorpusError
 from realm_jax.text.regex import RegexMatcher
 from realm_jax.types import NO_BLOCK
-from tests.data.conftest import write_jsonl
+from tests.data.conftest import answer_occurrences, write_jsonl
 from tests.shared_data import shared_path
 
 GOOD = {
@@ -142,19 +141,19 @@ def block_with(corpus, text):
 
 
 def texts_of(corpus, found, b, k, block_id):
-    return [
-        corpus.answer_text(block_id, int(i), int(j))
-        for i, j, real in zip(found.starts[b, k], found.stops[b, k], found.mask[b, k], strict=True)
-        if real
-    ]
+    return corpus.answer_texts(
+        [
+            (block_id, int(i), int(j))
+            for i, j, real in zip(found.starts[b, k], found.stops[b, k], found.mask[b, k], strict=True)
+            if real
+        ]
+    )
 
 
 def test_answers_are_found_as_whole_words_whatever_their_case(corpus):
     paris, lima = block_with(corpus, "is Paris."), block_with(corpus, "is Lima.")
     ids = np.array([[paris, NO_BLOCK, lima], [lima, paris, NO_BLOCK]], np.int32)
-    found = answer_occurrences(
-        corpus, corpus.tokenizer, ids, [["PARIS", "Par", "pari"], ["is Lima", "Lima"]], max_spans=8
-    )
+    found = answer_occurrences(corpus, ids, [["PARIS", "Par", "pari"], ["is Lima", "Lima"]], max_spans=8)
     assert found.has_answer.tolist() == [[True, False, False], [True, False, False]]
     assert set(texts_of(corpus, found, 0, 0, paris)) == {"Paris"}
     assert set(texts_of(corpus, found, 1, 0, lima)) == {"Lima", "is Lima"}
@@ -164,15 +163,13 @@ def test_answers_are_found_as_whole_words_whatever_their_case(corpus):
 
 def test_has_answer_does_not_depend_on_how_many_spans_are_kept(corpus):
     ids = np.array([[block_with(corpus, "is Paris.")]])
-    found = answer_occurrences(corpus, corpus.tokenizer, ids, [["paris"]], max_spans=1)
+    found = answer_occurrences(corpus, ids, [["paris"]], max_spans=1)
     assert found.has_answer.all() and found.mask.shape == (1, 1, 1) and found.mask.all()
 
 
 def test_unknown_words_match_nothing(corpus):
     ids = np.arange(len(corpus))[None]
-    assert not answer_occurrences(
-        corpus, corpus.tokenizer, ids, [["\u4e2d\u6587", ""]], max_spans=2
-    ).has_answer.any()
+    assert not answer_occurrences(corpus, ids, [["\u4e2d\u6587", ""]], max_spans=2).has_answer.any()
 
 
 cells = st.integers(0, 4)

@@ -48,7 +48,7 @@ def test_the_answer_is_the_best_span_of_all_blocks_by_the_formula(qa: LoadedRun)
             best = max(best, (prior[k] * value, block_id, span))
     assert answer.probability == pytest.approx(best[0], rel=1e-4)
     assert (answer.block_id, answer.span) == best[1:]
-    assert answer.text == qa.corpus.answer_text(answer.block_id, *best[2])
+    assert [answer.text] == qa.corpus.answer_texts([(answer.block_id, *best[2])])
     assert answer.text in qa.corpus.text(answer.block_id).body
     np.testing.assert_allclose([one.retrieval_probability for one in answer.evidence], prior, rtol=1e-4)
 

@@ -18,7 +18,7 @@ from realm_jax.inspect.loaded import LoadedRun, open_run
 from realm_jax.inspect.tables import evaluation_table
 from realm_jax.inspect.utility import masked_utility
 from realm_jax.runs.live_index import IndexVersion
-from realm_jax.text.answers import exact_match, has_answer
+from realm_jax.text.answers import exact_match, has_answer_words, words
 from realm_jax.text.regex import RegexMatcher
 
 
@@ -35,7 +35,7 @@ def test_exact_match_recall_and_upper_bound_follow_from_the_predictions(qa: Load
         right = [is_correct(a.text, q, matcher=matcher) for a, q in zip(answers, questions, strict=True)]
     assert metrics["exact_match"]["mean"] == pytest.approx(np.mean(right))
     assert metrics["exact_match"]["count"] == len(questions)
-    first = [has_answer(a.evidence[0].text, q.answers) for a, q in zip(answers, questions, strict=True)]
+    first = [stands_in(a.evidence[0].text, q) for a, q in zip(answers, questions, strict=True)]
     assert metrics["recall@1"]["mean"] == pytest.approx(np.mean(first))
     closed = evaluate_run(qa, questions, retriever="null", ks=(1,))
     bound = [any_span_is_right(qa, a, q) for a, q in zip(answers, questions, strict=True)]
@@ -47,12 +47,16 @@ def test_exact_match_recall_and_upper_bound_follow_from_the_predictions(qa: Load
     assert [row["correct"] for row in evaluation.predictions] == right
 
 
+def stands_in(text: str, question: Question) -> bool:
+    return has_answer_words(words(text), map(words, question.answers))
+
+
 def any_span_is_right(run: LoadedRun, answer: Answer, question: Question) -> bool:
     """Try all spans of all blocks that were read, as wide as the reader's."""
     return any(
-        exact_match(run.corpus.answer_text(one.block_id, i, j), question.answers)
+        exact_match(run.corpus.answer_texts([(one.block_id, i, j)])[0], question.answers)
         for one in answer.evidence
-        if has_answer(one.text, question.answers)
+        if stands_in(one.text, question)
         for i in range(len(run.corpus.body(one.block_id)) - 1)
         for j in range(i, min(i + run.models.reader.max_span_width, len(run.corpus.body(one.block_id)) - 1))
     )

@@ -51,7 +51,7 @@ def test_a_target_of_several_wordpieces_stretches_the_mask(realm: LoadedRun):
 
 
 def test_for_one_wordpiece_both_marginals_are_the_same(realm: LoadedRun):
-    word = next(w for w in ("peru", "lima", "capital", "is") if realm.corpus.tokenizer.token_id(w))
+    word = next(w for w in ("peru", "lima", "capital", "is") if w in realm.corpus.tokenizer.vocabulary)
     filled = fill_masks(realm, SENTENCE, target=word, top=realm.corpus.tokenizer.vocab_size)
     assert filled.sequence_marginal == pytest.approx(filled.token_marginal, rel=1e-4)
     assert dict(filled.guesses[0])[word] == pytest.approx(filled.token_marginal, rel=1e-4)

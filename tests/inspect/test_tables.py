@@ -41,7 +41,7 @@ def test_fillings_show_small_probabilities_and_the_marginal():
 
 
 def test_brackets_of_a_text_are_no_markup():
-    shown = printed(search_view([(1.5, 2, BlockText("[b]Title", "see [red]this[/red]", 0, "d"))]))
+    shown = printed(search_view([(1.5, 2, BlockText("[b]Title", "see [red]this[/red]", "d"))]))
     assert "see [red]this[/red]" in shown and "1.50" in shown and "[b]Title" in shown
 
 

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,13 +46,12 @@ def test_join(pairs, length):
         assert tokens.mask[b].tolist() == [True] * len(ids) + [False] * len(padding)
 
 
-@pytest.mark.parametrize("segment", [0, 1])
-def test_single_reads_rows_as_they_are(segment):
+def test_single_reads_rows_as_they_are():
     rows = rows_of([[1, 11, 2], [1], []], 4)
-    tokens = single(rows, segment=segment)
+    tokens = single(rows)
     assert tokens.ids.tolist() == [[1, 11, 2, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
     assert tokens.mask.tolist() == [[True, True, True, False], [True, False, False, False], [False] * 4]
-    assert tokens.segments.tolist() == [[segment] * 3 + [0], [segment, 0, 0, 0], [0] * 4]
+    assert tokens.segments.tolist() == [[0] * 4] * 3 and tokens.segments.dtype == jnp.int32
 
 
 def test_junk_behind_the_end_of_a_row_is_never_read():
