@@ -7,7 +7,6 @@ import numpy as np
 
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.stream import Stream, build_stream
-from realm_jax.errors import ConfigError
 from realm_jax.text.ict import ict_pair
 from realm_jax.text.masking import get_masker
 from realm_jax.text.packing import framed, pack_rows
@@ -86,15 +85,13 @@ def masked_stream(
     query_length: int,
     max_masks: int,
     masker: str = "salient",
-    kinds: Sequence[str] | None = None,
     same_corpus: bool,
-    context_sentences: int = 0,
     seed: int,
 ) -> Stream[MaskedBatch]:
     """Stream sentences with some of their tokens masked.
 
-    An example is one sentence, with the neighbours that fit. `dropped` counts the sentences that are never
-    drawn: "sentence_too_long", "no_salient_span", "span_too_long" (all its spans are).
+    An example is one sentence. `dropped` counts the sentences that are never drawn: "sentence_too_long",
+    "no_salient_span", "span_too_long" (all its spans are).
 
     Args:
       corpus: where the sentences come from (X).
@@ -103,17 +100,13 @@ def masked_stream(
       query_length: L, [CLS] and [SEP] included.
       max_masks: M.
       masker: name of the masker; "salient" masks exactly one salient span whole.
-      kinds: mask salient spans of these kinds only; all kinds if None.
       same_corpus: X is the searched corpus too, so `origin` names the block a sentence was cut from and
         retrieving it would be trivial; otherwise `origin` is NO_BLOCK.
-      context_sentences: sentences of the same block taken along on either side, as far as they fit.
       seed: of order and choices.
     """
     chosen, tokenizer = get_masker(masker), corpus.tokenizer
-    kind_ids = _kind_ids(corpus, kinds)
-    limit = query_length - 2
     eligible, dropped = _eligible_sentences(
-        corpus, longest=limit, max_masks=max_masks, needs_span=chosen.needs_span, kind_ids=kind_ids
+        corpus, longest=query_length - 2, max_masks=max_masks, needs_span=chosen.needs_span
     )
     offsets = corpus.arrays["sentence_offsets"]
     frame = {"length": query_length, "cls_id": tokenizer.cls_id, "sep_id": tokenizer.sep_id}
@@ -121,20 +114,16 @@ def masked_stream(
     def example(index: int, rng: np.random.Generator) -> _Masked:
         sentence = int(eligible[index])
         block_id = int(np.searchsorted(offsets, sentence, side="right")) - 1
-        at = sentence - int(offsets[block_id])
         start, stop = (int(i) for i in corpus.arrays["sentences"][sentence])
         spans = corpus.spans(block_id)
-        inside = (spans[:, 0] >= start) & (spans[:, 1] <= stop) & np.isin(spans[:, 2], kind_ids)
+        inside = (spans[:, 0] >= start) & (spans[:, 1] <= stop)
         ids = corpus.body(block_id)
         positions = chosen.positions(
             ids[start:stop], spans[inside] - np.array([start, start, 0], np.int32), rng, max_masks
         ) + np.int32(start)
-        first, last = start, stop
-        if context_sentences:
-            first, last = _window(corpus.sentences(block_id), at, reach=context_sentences, limit=limit)
         targets = ids[positions]
         ids[positions] = tokenizer.mask_id
-        return _Masked(framed(ids[first:last], **frame), positions - np.int32(first - 1), targets, block_id)
+        return _Masked(framed(ids[start:stop], **frame), positions - np.int32(start - 1), targets, block_id)
 
     def batch(examples: Sequence[_Masked]) -> MaskedBatch:
         targets = pack_rows([e.targets for e in examples], length=max_masks)
@@ -162,27 +151,16 @@ def masked_stream(
             "query_length": query_length,
             "max_masks": max_masks,
             "masker": masker,
-            "kinds": kind_ids.tolist(),
             "same_corpus": same_corpus,
-            "context_sentences": context_sentences,
+            # Settings that are gone, as they always were: checkpoints of older runs hold a hash of all this.
+            "kinds": list(range(len(corpus.manifest["kinds"]))),
+            "context_sentences": 0,
         },
     )
 
 
-def _kind_ids(corpus: Corpus, kinds: Sequence[str] | None) -> np.ndarray:
-    known = list(corpus.manifest["kinds"])
-    unknown = sorted(set(kinds or ()) - set(known))
-    if unknown or (kinds is not None and not kinds):
-        raise ConfigError(
-            f"Kinds of salient spans are {', '.join(known)}",
-            got=list(kinds or ()),
-            remedy="Name some of them, or None for all.",
-        )
-    return np.array([known.index(kind) for kind in (kinds or known)], np.int32)
-
-
 def _eligible_sentences(
-    corpus: Corpus, *, longest: int, max_masks: int, needs_span: bool, kind_ids: np.ndarray
+    corpus: Corpus, *, longest: int, max_masks: int, needs_span: bool
 ) -> tuple[np.ndarray, dict[str, int]]:
     """Return which sentences can be drawn (int64), and why the others cannot."""
     dropped = {"sentence_too_long": 0, "no_salient_span": 0, "span_too_long": 0}
@@ -195,13 +173,12 @@ def _eligible_sentences(
         dropped["sentence_too_long"] += int((~fits).sum())
         if needs_span:
             spans, _, span_base = _with_blocks(corpus, "spans", "span_offsets", blocks)
-            known = np.isin(spans[:, 2], kind_ids)
             # One number line for all blocks, so that one search finds every span's sentence.
             starts = base * width + sentences[:, 0]
             at = np.searchsorted(starts, span_base * width + spans[:, 0], side="right") - 1
             short = spans[:, 1] - spans[:, 0] <= max_masks
-            spans_in = np.bincount(at[known], minlength=len(sentences))
-            short_in = np.bincount(at[known & short], minlength=len(sentences))
+            spans_in = np.bincount(at, minlength=len(sentences))
+            short_in = np.bincount(at[short], minlength=len(sentences))
             dropped["no_salient_span"] += int((fits & (spans_in == 0)).sum())
             dropped["span_too_long"] += int((fits & (spans_in > 0) & (short_in == 0)).sum())
             fits &= short_in > 0
@@ -216,14 +193,3 @@ def _with_blocks(
     offsets = corpus.arrays[offsets_name][blocks.start : blocks.stop + 1]
     rows = corpus.arrays[name][offsets[0] : offsets[-1]].astype(np.int64)
     return rows, int(offsets[0]), np.repeat(np.arange(blocks.start, blocks.stop), np.diff(offsets))
-
-
-def _window(sentences: np.ndarray, at: int, *, reach: int, limit: int) -> tuple[int, int]:
-    """Widen a sentence by its neighbours, one on the left, one on the right, as long as they fit."""
-    low, high = at, at + 1
-    for _ in range(reach):
-        if low > 0 and sentences[high - 1, 1] - sentences[low - 1, 0] <= limit:
-            low -= 1
-        if high < len(sentences) and sentences[high, 1] - sentences[low, 0] <= limit:
-            high += 1
-    return int(sentences[low, 0]), int(sentences[high - 1, 1])
