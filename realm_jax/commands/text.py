@@ -3,7 +3,7 @@
 import importlib
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -14,8 +14,9 @@ from realm_jax.checks import require
 from realm_jax.commands.parsing import OptionalInt, OptionalPath, OptionalText, parse
 from realm_jax.data.prepare import Encoder
 from realm_jax.data.prepare import prepare as prepare_corpus
-from realm_jax.data.records import Document, Fields, parse_document
-from realm_jax.data.sources import Source, open_source
+from realm_jax.data.records import Fields
+from realm_jax.data.sources import open_source
+from realm_jax.data.texts import Texts
 from realm_jax.data.writer import BAD_RECORDS
 from realm_jax.errors import ConfigError, CorpusError, MissingExtra
 from realm_jax.text.normalisation import SETTINGS
@@ -114,7 +115,7 @@ def vocabulary(arguments: Sequence[str], *, prog: str) -> None:
             got=f"{options.out.parent / SETTINGS}",
             remedy="Choose another folder.",
         )
-    texts = _Texts(
+    texts = Texts(  # `prepare` reports bad records
         [open_source(s, tfds_dir=options.tfds_dir) for s in options.sources], options.fields.fields()
     )
     if not any(True for _ in texts):
@@ -214,21 +215,3 @@ def _pipeline(options: Prepare) -> Encoder | None:
         ) from error
     encoder: Encoder = pipeline.beam_encoder(words, tfds_dir=options.tfds_dir, folder=options.beam_folder)
     return encoder
-
-
-class _Texts:
-    """Titles and texts of some sources, as often as they are gone through; `prepare` reports bad records."""
-
-    def __init__(self, sources: Sequence[Source], fields: Fields):
-        self._sources, self._fields = sources, fields
-        self.documents = 0
-
-    def __iter__(self) -> Iterator[str]:
-        self.documents = 0
-        for source in self._sources:
-            for raw in source.records():
-                document = parse_document(raw, self._fields)
-                if isinstance(document, Document):
-                    self.documents += 1
-                    yield document.title
-                    yield document.text

@@ -5,7 +5,7 @@ import math
 import multiprocessing
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from realm_jax.data.encode import EncodedChunk, encode_chunk, start_worker, work
-from realm_jax.data.records import SHOWN_BAD_RECORDS, BadRecord, Document, Fields, RawRecord, parse_document
+from realm_jax.data.records import SHOWN_BAD_RECORDS, BadRecord, Fields, RawRecord
 from realm_jax.data.sources import Source, open_source
+from realm_jax.data.texts import Texts
 from realm_jax.data.writer import CorpusWriter
 from realm_jax.errors import ConfigError, CorpusError
 from realm_jax.progress import Reporter, reporter
@@ -206,23 +207,7 @@ def _tokenizer(
         path = Path(given)
         return Tokenizer.load(path / VOCABULARY if path.is_dir() else path)
     assert vocab_size is not None
-    return Tokenizer(train_vocabulary(_Texts(sources, fields, strict), vocab_size=vocab_size))
-
-
-class _Texts(Iterable[str]):
-    """The titles and texts of some sources, as often as wanted."""
-
-    def __init__(self, sources: Sequence[Source], fields: Fields, strict: bool):
-        self._sources, self._fields, self._strict = sources, fields, strict
-
-    def __iter__(self) -> Iterator[str]:
-        for raw in itertools.chain.from_iterable(source.records() for source in self._sources):
-            document = parse_document(raw, self._fields)
-            if isinstance(document, Document):
-                yield document.title
-                yield document.text
-            elif self._strict and isinstance(document, BadRecord):
-                raise document.error()
+    return Tokenizer(train_vocabulary(Texts(sources, fields, strict=strict), vocab_size=vocab_size))
 
 
 def offsets(sources: Sequence[Source]) -> list[float]:
