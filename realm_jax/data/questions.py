@@ -24,7 +24,7 @@ from realm_jax.data.sources import open_source
 from realm_jax.data.stream import Stream, build_stream
 from realm_jax.errors import CorpusError
 from realm_jax.text.answers import span_starts
-from realm_jax.text.packing import framed, pack_rows
+from realm_jax.text.packing import pack_texts
 from realm_jax.text.regex import FLAGS, RegexMatcher
 from realm_jax.text.tokenizer import Tokenizer
 from realm_jax.types import NO_BLOCK, Rows
@@ -206,14 +206,7 @@ class QuestionRows(NamedTuple):
 
 def question_rows(questions: Sequence[Question], tokenizer: Tokenizer, *, query_length: int) -> Rows:
     """Tokenise questions as [CLS] question [SEP]; longer ones lose their end. Rows [B, L]."""
-    encodings = tokenizer.encode_batch([q.question for q in questions])
-    return pack_rows(
-        [
-            framed(e.ids, length=query_length, cls_id=tokenizer.cls_id, sep_id=tokenizer.sep_id)
-            for e in encodings
-        ],
-        length=query_length,
-    )
+    return pack_texts([q.question for q in questions], tokenizer, length=query_length)
 
 
 def question_stream(

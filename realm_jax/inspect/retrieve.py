@@ -10,24 +10,15 @@ from realm_jax.data.corpus import BlockText
 from realm_jax.errors import ConfigError
 from realm_jax.index.retriever import choose_blocks, retrieve_candidates
 from realm_jax.inspect.loaded import LoadedRun
-from realm_jax.text.packing import framed, pack_rows
+from realm_jax.text.packing import pack_texts
 from realm_jax.types import NO_BLOCK, Candidates, Rows, Search
 
 RetrieverName = Literal["model", "bm25", "null"]
 
 
 def text_rows(run: LoadedRun, texts: Sequence[str]) -> Rows:
-    """Tokenise texts as [CLS] text [SEP], "[MASK]" being the special token; longer ones lose their end.
-
-    Returns:
-      Rows `[B, L]`, L being the run's query length.
-    """
-    tokenizer, length = run.corpus.tokenizer, run.config.shapes.query_length
-    encodings = tokenizer.encode_batch(list(texts))
-    return pack_rows(
-        [framed(e.ids, length=length, cls_id=tokenizer.cls_id, sep_id=tokenizer.sep_id) for e in encodings],
-        length=length,
-    )
+    """Tokenise texts for a run by `pack_texts`: rows `[B, L]`, L being its query length."""
+    return pack_texts(texts, run.corpus.tokenizer, length=run.config.shapes.query_length)
 
 
 def search(run: LoadedRun, texts: Sequence[str], *, retriever: RetrieverName, k: int) -> Search:

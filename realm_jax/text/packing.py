@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from realm_jax.errors import ConfigError
+from realm_jax.text.tokenizer import Tokenizer
 from realm_jax.types import Blocks, Rows
 
 
@@ -45,6 +46,24 @@ def framed(ids: np.ndarray, *, length: int, cls_id: int, sep_id: int) -> np.ndar
     row[0], row[-1] = cls_id, sep_id
     row[1:-1] = ids[: len(row) - 2]
     return row
+
+
+def pack_texts(texts: Sequence[str], tokenizer: Tokenizer, *, length: int) -> Rows:
+    """Tokenise texts as [CLS] text [SEP], "[MASK]" being the special token; longer ones lose their end.
+
+    Args:
+      texts: B strings.
+      tokenizer: of the model that reads them.
+      length: L.
+
+    Returns:
+      Rows `[B, L]`.
+    """
+    rows = [
+        framed(encoding.ids, length=length, cls_id=tokenizer.cls_id, sep_id=tokenizer.sep_id)
+        for encoding in tokenizer.encode_batch(list(texts))
+    ]
+    return pack_rows(rows, length=length)
 
 
 def null_blocks(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from realm_jax.errors import ConfigError
-from realm_jax.text.packing import framed, null_blocks, pack_rows
+from realm_jax.text.packing import framed, null_blocks, pack_rows, pack_texts
 
 
 def test_rows_are_padded_with_zero():
@@ -29,3 +29,15 @@ def test_null_blocks_are_special_tokens_only():
     assert blocks.title.ids.tolist() == [[[2, 3, 0, 0]], [[2, 3, 0, 0]]]
     assert blocks.body.ids.tolist() == [[[3, 0, 0]], [[3, 0, 0]]]
     assert blocks.title.length.tolist() == [[2], [2]] and blocks.body.length.tolist() == [[1], [1]]
+
+
+def test_texts_are_framed_cut_and_may_hold_masks(tokenizer):
+    rows = pack_texts(["the capital of france", "the [MASK]", ""], tokenizer, length=5)
+    cls_id, sep_id = tokenizer.cls_id, tokenizer.sep_id
+    words = tokenizer.encode("the capital of").ids.tolist()
+    assert rows.ids.tolist() == [
+        [cls_id, *words, sep_id],
+        [cls_id, words[0], tokenizer.mask_id, sep_id, 0],
+        [cls_id, sep_id, 0, 0, 0],
+    ]
+    assert rows.length.tolist() == [5, 4, 2] and rows.ids.dtype == np.int32
