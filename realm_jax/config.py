@@ -11,6 +11,9 @@ from typing import Literal
 from realm_jax.checks import from_dict, require, require_above, require_least, require_share
 from realm_jax.checks import to_dict as to_dict  # for those who save a config
 
+CONFIG_FILE = "config.json"  # of a run: every value
+RetrieverName = Literal["model", "bm25", "null"]  # of a search: the run's own, lexical, none
+
 
 @dataclass(frozen=True)
 class BertConfig:
@@ -354,12 +357,7 @@ class Config:
     ict: IctConfig = field(default_factory=IctConfig)
     read: RealmConfig = field(
         default_factory=lambda: RealmConfig(
-            steps=10_000,
-            weights="uniform",
-            swap_probability=1.0,
-            candidates=1,
-            evidence_pool=20,
-            oversample=3,
+            steps=10000, weights="uniform", swap_probability=1.0, candidates=1, evidence_pool=20, oversample=3
         )
     )
     realm: RealmConfig = field(default_factory=RealmConfig)

@@ -16,10 +16,9 @@ from tyro.conf import arg
 from realm_jax.commands.hosts import Hosts, joined
 from realm_jax.commands.parsing import OptionalInt, OptionalPath, parse
 from realm_jax.commands.smoke import TEXTS, shrink, write_texts
-from realm_jax.config import Config, from_dict, from_json, to_dict
+from realm_jax.config import CONFIG_FILE, Config, from_dict, from_json, to_dict
 from realm_jax.errors import ConfigError, RealmError
 
-CONFIG_FILE = "config.json"
 Options = TypeVar("Options", bound="Ict")
 
 

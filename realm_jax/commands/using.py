@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from realm_jax.commands.parsing import OptionalBool, OptionalInt, OptionalPath, OptionalText, parse
+from realm_jax.config import RetrieverName
 from realm_jax.errors import ConfigError, RealmError
 
-RetrieverName = Literal["model", "bm25", "null"]
 OptionalRetriever = Annotated[RetrieverName | None, arg(metavar="{model,bm25,null}", help_behavior_hint="")]
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from realm_jax.config import RetrieverName
 from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.inspect.loaded import LoadedRun
 from realm_jax.inspect.pairs import best_span_of_each
-from realm_jax.inspect.retrieve import RetrieverName, read_candidates, search, text_rows
+from realm_jax.inspect.retrieve import read_candidates, search, text_rows
 from realm_jax.types import NO_BLOCK, Search
 
 READ_AT_ONCE = 512  # questions whose pairs are put in order of length together

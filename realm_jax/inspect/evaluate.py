@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from realm_jax.config import RetrieverName
 from realm_jax.data.corpus import Corpus
 from realm_jax.data.questions import Question, Questions
 from realm_jax.errors import ConfigError
@@ -25,7 +26,7 @@ from realm_jax.evaluate.tally import Tally, table_json, tally_by_source
 from realm_jax.inspect.answer import Answer, answer_questions, require_reader
 from realm_jax.inspect.fill import require_encoder
 from realm_jax.inspect.loaded import LoadedRun
-from realm_jax.inspect.retrieve import RetrieverName, search, text_rows
+from realm_jax.inspect.retrieve import search, text_rows
 from realm_jax.inspect.utility import masked_utility
 from realm_jax.progress import reporter, to_stderr
 from realm_jax.text.regex import RegexMatcher

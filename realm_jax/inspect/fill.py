@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from realm_jax.config import RetrieverName
 from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.evaluate.utility import marginal_word_log_prob
 from realm_jax.index.retriever import retrieve_candidates
 from realm_jax.inspect.loaded import LoadedRun
-from realm_jax.inspect.retrieve import RetrieverName, search, search_rows, text_rows
+from realm_jax.inspect.retrieve import search, search_rows, text_rows
 from realm_jax.text.tokenizer import MASK
 from realm_jax.types import NO_BLOCK, Candidates, MaskedBatch, Search
 

@@ -1,19 +1,18 @@
 """Search the corpus for any text: with the run's own index, by BM25, or not at all."""
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import jax
 import numpy as np
 
+from realm_jax.config import RetrieverName
 from realm_jax.data.corpus import BlockText
 from realm_jax.errors import ConfigError
 from realm_jax.index.retriever import choose_blocks, retrieve_candidates
 from realm_jax.inspect.loaded import LoadedRun
 from realm_jax.text.packing import pack_texts
 from realm_jax.types import NO_BLOCK, Candidates, Rows, Search
-
-RetrieverName = Literal["model", "bm25", "null"]
 
 
 def text_rows(run: LoadedRun, texts: Sequence[str]) -> Rows:

@@ -6,6 +6,7 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 
 from realm_jax.errors import CheckpointError
+from realm_jax.models.weights_file import SHARDS, TORCH
 from realm_jax.text.normalisation import SETTINGS, TOKENIZER
 from realm_jax.text.tokenizer import VOCABULARY
 
@@ -13,7 +14,7 @@ from realm_jax.text.tokenizer import VOCABULARY
 WANTED = [
     "config.json",
     "*.safetensors",
-    "model.safetensors.index.json",
+    SHARDS,
     VOCABULARY,
     TOKENIZER,
     SETTINGS,
@@ -22,7 +23,6 @@ WANTED = [
     "*_Transformer/*",
     "block_records.npy",
 ]
-TORCH_WEIGHTS = "pytorch_model.bin"
 
 
 def checkpoint_folder(name: str, *, download: Callable[..., str] = snapshot_download) -> Path:
@@ -41,7 +41,7 @@ def checkpoint_folder(name: str, *, download: Callable[..., str] = snapshot_down
     try:
         fetched = Path(download(name, allow_patterns=WANTED))
         if not any(fetched.rglob("*.safetensors")):
-            fetched = Path(download(name, allow_patterns=[*WANTED, TORCH_WEIGHTS]))
+            fetched = Path(download(name, allow_patterns=[*WANTED, TORCH]))
         return fetched
     except Exception as error:  # no network, no such model, no valid name: these have no common base
         reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")

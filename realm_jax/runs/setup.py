@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh
 
-from realm_jax.config import Config, to_dict
+from realm_jax.config import CONFIG_FILE, Config, to_dict
 from realm_jax.data.corpus import Corpus
 from realm_jax.errors import ConfigError
 from realm_jax.hosts.layout import put
@@ -22,7 +22,6 @@ from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.sharding import make_sharded, param_shardings
 from realm_jax.types import Params
 
-CONFIG_FILE = "config.json"
 READERS = ("encoder", "reader")  # the parts that read; the others retrieve
 
 

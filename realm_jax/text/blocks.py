@@ -13,18 +13,19 @@ CharRange = tuple[int, int]  # characters [start, stop)
 Splitter = Callable[[str], list[CharRange]]
 
 
-def _words(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
+    """Return the words of a list in the source code, which white space divides."""
     return frozenset(text.split())
 
 
 # Abbreviations that a capitalised word usually follows inside a sentence.
-ABBREVIATIONS = _words("""
+ABBREVIATIONS = word_set("""
     mr mrs ms dr prof st ste mt ft rev hon gen col maj capt cmdr lt sgt cpl adm gov sen rep pres supt
     messrs mlle mme fr sr jr esq vs v cf eg ie e.g i.e viz approx ca c d b r fl no nos vol vols pp p fig figs
     ed eds trans op cit art sec ch jan feb mar apr jun jul aug sep sept oct nov dec
     """)
 # Abbreviations that end sentences as well: they end one if such a word follows.
-OPENERS = _words("""
+OPENERS = word_set("""
     the a an in on at it its he she they his her their this that these those there however although after
     before when while as since during for from by with but and or if some many most several one both each
     according another other such to under we i you not no only

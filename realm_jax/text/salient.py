@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from realm_jax.errors import ConfigError
+from realm_jax.text.blocks import word_set
 
 KINDS = ("date", "number", "entity")  # a span's kind id is its place here
 
@@ -166,19 +167,14 @@ _ENTITY = re.compile(
 _SENTENCE_BEFORE = re.compile(r"(?:^|[.!?:;\u2026][\"'\u201d\u2019)\]]*\s|\n)\s*[\"'\u201c\u2018(\[]*$")
 _NOT_BEFORE_WORDS = frozenset(".!?:;\u2026\"'\u201d\u2019\u201c\u2018()[]\n\t\r")
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
 # Frequent names that end like adverbs or participles.
-NAMES_LIKE_ADVERBS = _words("""
+NAMES_LIKE_ADVERBS = word_set("""
     italy sicily thessaly july emily lily sally molly billy kelly willy holly polly reilly connolly beijing
     nanjing boeing wyoming reading sterling irving fleming harding goering ming xiaoping keating alfred fred
     ted ned wilfred manfred mildred ahmed mohammed muhammed mohamed hamed reed winifred
     """)
 # Words that are no part of a name at its ends, though a sentence or heading may capitalise them.
-FUNCTION_WORDS = _words("""
+FUNCTION_WORDS = word_set("""
     a about above across additionally after afterwards again against all along alongside already also
     although always among amongst an and another any apart are around as aside at away be because been
     before behind being below beneath beside besides between beyond born both but by can cannot could
@@ -194,7 +190,7 @@ FUNCTION_WORDS = _words("""
     whom whose why with within without would yes yet you your
     """)
 # With them, words that are no name on their own.
-ORDINARY_WORDS = FUNCTION_WORDS | _words("""
+ORDINARY_WORDS = FUNCTION_WORDS | word_set("""
     according actually additional afterward almost alone alternative altogether am ancient animals annual
     anyone anything approximately archaeologists areas article articles artists attempts average back
     based best better built came certain changes chapter children citation cities close commercial common
