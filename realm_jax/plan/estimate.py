@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from realm_jax.mesh import AXES
 from realm_jax.models.flops import embedder_flops
 from realm_jax.plan.job import Job
 from realm_jax.plan.memory import (
@@ -86,7 +85,6 @@ class Estimate:
     def to_json(self) -> dict[str, Any]:
         """Return everything in JSON types."""
         job, topology = self.job, self.job.topology
-        mesh = dict(zip(AXES, job.mesh.axis_sizes, strict=True)) if job.mesh else dict.fromkeys(AXES, 1)
         chip = topology.chip
         return {
             "experiment": job.config.name,
@@ -98,7 +96,7 @@ class Estimate:
             "hosts": topology.hosts,
             "chip_memory_bytes": chip.memory,
             "chip_peak_flops": chip.peak,
-            "mesh": mesh,
+            "mesh": job.axis_sizes,
             "blocks": job.corpus.blocks,
             "corpus_is_assumed": not job.corpus.known,
             "microbatches": job.settings.microbatches,
@@ -128,7 +126,7 @@ def estimate(job: Job, assumptions: Assumptions) -> Estimate:
       assumptions: shares of the peak that are reached.
     """
     config, size, chip = job.config, job.corpus, job.topology.chip
-    dimension = config.model.embedding_size or config.model.retriever_bert.hidden_size
+    dimension = job.embedding_size
     flops = step_flops(config, job.phase, job.models)
     search = 2 * job.settings.batch_size * size.blocks * dimension if searches_on_chips(job) else 0
     step_seconds = (flops + search) / (job.training * chip.peak * assumptions.step_share)

@@ -16,12 +16,12 @@ from realm_jax.mesh import AXES, batch_shards, mesh_sizes
 from realm_jax.models.build import Models
 from realm_jax.plan.corpus_size import CorpusSize
 from realm_jax.plan.topology import Topology
-from realm_jax.runs.fused import check_fused
+from realm_jax.runs.fused import check_fused, is_fused
 from realm_jax.runs.ict import ict_objective
 from realm_jax.runs.phase import phase_optimizer
 from realm_jax.runs.qa_retriever import retriever_rates
-from realm_jax.runs.realm import candidates_read, learning_rates
-from realm_jax.runs.setup import check_layout, models_of, training_devices
+from realm_jax.runs.realm import learning_rates
+from realm_jax.runs.setup import candidates_read, check_layout, models_of, training_devices
 from realm_jax.train.fused import FusedStore, store_shapes
 from realm_jax.train.state import TrainState, create_state
 from realm_jax.types import Beam, Blocks, Candidates, IctBatch, MaskedBatch, Params, QuestionBatch, Rows
@@ -59,8 +59,13 @@ class Job:
         return batch_shards(self.mesh)
 
     @property
+    def axis_sizes(self) -> dict[str, int]:
+        """Devices along each axis of the mesh; 1 where a single one trains."""
+        return dict(zip(AXES, self.mesh.axis_sizes if self.mesh else (1,) * len(AXES), strict=True))
+
+    @property
     def is_fused(self) -> bool:
-        return self.config.index.engine == "fused" and self.phase in ("read", "realm")
+        return is_fused(self.config, self.phase)
 
     @cached_property
     def models(self) -> Models:
@@ -122,7 +127,7 @@ class Job:
             target_weights=jax.ShapeDtypeStruct((rows, shapes.max_masks), jnp.float32),
             origin=_int32(rows),
         )
-        read = (rows, candidates_read(self.config, settings))
+        read = (rows, candidates_read(self.config, self.phase))
         candidates = self._candidates(*read)
         if not settings.span_weight:
             return batch, candidates
@@ -193,7 +198,7 @@ def make_job(config: Config, phase: str, topology: Topology, corpus: CorpusSize)
     two_towers = config.model.two_towers or phase == "qa"
     model = dataclasses.replace(config.model, vocab_size=corpus.vocab_size, two_towers=two_towers)
     config = dataclasses.replace(config, model=model)
-    if config.index.engine == "fused" and phase in ("read", "realm"):
+    if is_fused(config, phase):
         check_fused(getattr(config, phase), phase_name=phase)
     training = training_devices(config, phase, topology.chips)
     sizes = mesh_sizes(**dataclasses.asdict(config.mesh), count=training)

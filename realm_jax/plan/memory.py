@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from realm_jax.plan.job import Job
-from realm_jax.runs.setup import models_of, refreshes
+from realm_jax.runs.setup import candidates_read, models_of, refreshes
 from realm_jax.train.sharding import param_shardings, state_shardings
 from realm_jax.train.state import picked
 from realm_jax.types import Params, Tokens
@@ -101,7 +101,7 @@ def passes_of(job: Job) -> list[Pass]:
     queries = Pass("embedder", rows, shapes.query_length)
     if job.phase == "ict":
         return [queries, Pass("embedder", rows, shapes.block_length)]
-    read = rows * (settings.candidates or shapes.candidates)
+    read = rows * candidates_read(job.config, job.phase)
     blocks = Pass("embedder", read, shapes.block_length)
     if job.phase == "qa":
         retriever = [] if settings.retriever == "bm25" else [queries, blocks][: 1 + settings.end_to_end]

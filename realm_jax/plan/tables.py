@@ -8,7 +8,6 @@ from rich.table import Table
 from rich.text import Text
 
 from realm_jax.chips import GIB
-from realm_jax.mesh import AXES
 from realm_jax.plan.estimate import Estimate
 from realm_jax.plan.remedies import Attempt, remedy
 
@@ -31,8 +30,7 @@ def estimate_view(plan: Estimate) -> RenderableType:
     """Show an analytic plan."""
     job, topology = plan.job, plan.job.topology
     config, assumed = job.config, plan.assumptions
-    sizes = dict(zip(AXES, job.mesh.axis_sizes, strict=True)) if job.mesh else dict.fromkeys(AXES, 1)
-    mesh = " x ".join(f"{axis} {size}" for axis, size in sizes.items())
+    mesh = " x ".join(f"{axis} {size}" for axis, size in job.axis_sizes.items())
     source = (
         "of the prepared corpus" if job.corpus.known else "assumed: Wikipedia, rows as wide as the shapes"
     )

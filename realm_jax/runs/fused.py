@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from realm_jax.config import RealmConfig
+from realm_jax.config import Config, RealmConfig
 from realm_jax.errors import ConfigError
 from realm_jax.index.exact import ExactIndex, keep_rows, layout_of
 from realm_jax.index.protocol import Storage
@@ -51,6 +51,11 @@ def rows_of(version: IndexVersion, storage: Storage) -> StoredRows:
     devices = 1 if storage.mesh is None else storage.mesh.size
     total = layout_of(len(version.embeddings), devices=devices).total
     return keep_rows(version.embeddings, total=total, storage=storage)
+
+
+def is_fused(config: Config, phase: str) -> bool:
+    """Say whether a phase finds its candidates inside the step."""
+    return config.index.engine == "fused" and phase in ("read", "realm")
 
 
 def check_fused(settings: RealmConfig, *, phase_name: str) -> None:

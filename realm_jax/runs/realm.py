@@ -22,7 +22,7 @@ from realm_jax.ops.marginal import MARGINALS
 from realm_jax.ops.relevance import retrieval_log_prob, uniform_log_prob
 from realm_jax.runs.ahead import Ahead, StepInputs, inputs_worker
 from realm_jax.runs.candidates import CandidateSearch, EmbedQueries, embed_probes, query_embedder
-from realm_jax.runs.fused import FusedInputs, check_fused
+from realm_jax.runs.fused import FusedInputs, check_fused, is_fused
 from realm_jax.runs.live_index import INDEX_FOLDER, LiveIndex
 from realm_jax.runs.phase import Phase, run_phase
 from realm_jax.runs.reading import (
@@ -33,7 +33,15 @@ from realm_jax.runs.reading import (
     rows_with_evidence,
 )
 from realm_jax.runs.refreshing import RefreshHook, open_live_index, saved_versions
-from realm_jax.runs.setup import check_one_size, check_vocabulary, initial_params, mesh_of, models_of, resolve
+from realm_jax.runs.setup import (
+    candidates_read,
+    check_one_size,
+    check_vocabulary,
+    initial_params,
+    mesh_of,
+    models_of,
+    resolve,
+)
 from realm_jax.runs.speed import Spent, step_flops
 from realm_jax.text.swap import swap_facts
 from realm_jax.train.accumulate import by_sums
@@ -144,7 +152,7 @@ def run_realm(
     Source: REALM, section 3.
     """
     settings = settings_of(config, phase_name)
-    fused = config.index.engine == "fused"
+    fused = is_fused(config, phase_name)
     if fused:
         check_fused(settings, phase_name=phase_name)
     corpus = Corpus.open(config.corpus)
@@ -160,7 +168,7 @@ def run_realm(
         check_one_size(config, encoder_from)
         bert = jax.tree.map(jnp.copy, params[models.query_tower]["bert"])
         params = {**params, "encoder": {**params["encoder"], "bert": bert}}
-    candidates = candidates_read(config, settings)
+    candidates = candidates_read(config, phase_name)
     embed_queries = query_embedder(models, mesh)
     share = BatchShare(mesh, whole=draws_for_batches(settings))
     spent = Spent()
@@ -259,11 +267,6 @@ def settings_of(config: Config, phase_name: str) -> RealmConfig:
     return {"realm": config.realm, "read": config.read}[phase_name]
 
 
-def candidates_read(config: Config, settings: RealmConfig) -> int:
-    """Return K of a phase, the null block included."""
-    return settings.candidates or config.shapes.candidates
-
-
 def objective(
     config: Config, phase_name: str, models: Models, *, count: int, mesh: Mesh | None
 ) -> dict[str, Any]:
@@ -284,7 +287,7 @@ def objective(
         retrieve,
         models=models,
         count=count,
-        candidates=candidates_read(config, settings),
+        candidates=candidates_read(config, phase_name),
         extra=config.index.extra,
         null_block=shapes.null_block,
         mesh=mesh,
@@ -304,7 +307,7 @@ def objective(
         "loss": loss,
         "accumulate": partial(by_sums, further=further),
         "learning_rates": learning_rates(settings, models),
-        "retrieve": find if config.index.engine == "fused" else None,
+        "retrieve": find if is_fused(config, phase_name) else None,
     }
 
 

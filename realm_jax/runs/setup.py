@@ -190,6 +190,11 @@ def refreshes(config: Config, phase: str) -> bool:
     return getattr(config, phase).weights == "retrieval"
 
 
+def candidates_read(config: Config, phase: str) -> int:
+    """Return K of a phase that reads, the null block included."""
+    return getattr(config, phase).candidates or config.shapes.candidates
+
+
 def check_run_vocabulary(folder: Path, corpus: Corpus, *, name: str = VOCABULARY) -> None:
     """Refuse a corpus whose wordpieces are not those of a run.
 

@@ -13,6 +13,7 @@ from realm_jax.chips import peak_flops
 from realm_jax.config import Config
 from realm_jax.models.build import Models
 from realm_jax.models.flops import TRAINED, embedder_flops, encoder_flops, reader_flops, span_flops
+from realm_jax.runs.setup import candidates_read
 
 
 def peak_of_run(mesh: jax.sharding.Mesh | None) -> float:
@@ -37,7 +38,7 @@ def step_flops(config: Config, phase: str, models: Models) -> int:
     queries = embedder_flops(models.embedder, rows=rows, length=shapes.query_length)
     if phase == "ict":
         return TRAINED * (queries + embedder_flops(models.embedder, rows=rows, length=shapes.block_length))
-    read = rows * (settings.candidates or shapes.candidates)
+    read = rows * candidates_read(config, phase)
     blocks = embedder_flops(models.embedder, rows=read, length=shapes.block_length)
     if phase == "qa":
         retriever = 0 if settings.retriever == "bm25" else queries + blocks * settings.end_to_end
