@@ -204,21 +204,56 @@ def publish_version(
     index = ENGINES[recipe.engine].build(embeddings, recipe.storage)
     sample = recipe.sample(len(embeddings))
     recall = measure_recall(index, embeddings, embeddings[sample], k=recipe.recall_k)
-    check_recall(recall, k=recipe.recall_k, floor=recipe.recall_floor, engine=recipe.engine)
-    manifest = IndexManifest(
-        version=version,
-        corpus_hash=corpus.content_hash,
-        count=embeddings.shape[0],
+    manifest = checked_manifest(
+        version,
+        corpus=corpus,
+        recipe=recipe,
         dimension=embeddings.shape[1],
-        engine=recipe.engine,
         settings=ENGINES[recipe.engine].settings(index, recipe.storage),
         recall=recall,
-        recall_k=recipe.recall_k,
-        recall_sample=len(sample),
-        shards=list(shards),
+        shards=shards,
     )
     publish(root, embeddings, index, manifest)
     return IndexVersion(version, index, embeddings, shards)
+
+
+def checked_manifest(
+    version: int,
+    *,
+    corpus: Corpus,
+    recipe: Recipe,
+    dimension: int,
+    settings: dict[str, Any],
+    recall: float,
+    shards: tuple[int, ...],
+) -> IndexManifest:
+    """Check the recall of a version, and put its manifest together.
+
+    Args:
+      version: training step of the parameters that embedded it.
+      corpus: the blocks.
+      recipe: of the index.
+      dimension: D.
+      settings: of the engine as it was built.
+      recall: measured by the recipe.
+      shards: versions of equal parts where it is a mixture.
+
+    Raises:
+      RecallError: it is below the recipe's floor.
+    """
+    check_recall(recall, k=recipe.recall_k, floor=recipe.recall_floor, engine=recipe.engine)
+    return IndexManifest(
+        version=version,
+        corpus_hash=corpus.content_hash,
+        count=len(corpus),
+        dimension=dimension,
+        engine=recipe.engine,
+        settings=settings,
+        recall=recall,
+        recall_k=recipe.recall_k,
+        recall_sample=min(recipe.recall_sample, len(corpus)),
+        shards=list(shards),
+    )
 
 
 def load_version(

@@ -16,13 +16,12 @@ from realm_jax.hosts.layout import own_copy
 from realm_jax.hosts.meeting import Meeting, is_first
 from realm_jax.index.embed import embed_blocks
 from realm_jax.index.engines import ENGINES
-from realm_jax.index.manifest import IndexManifest, check_recall
 from realm_jax.index.parts import prepare_parts, publish_parts, read_rows, write_part
 from realm_jax.index.protocol import Index
 from realm_jax.index.split import PROCESSES, ShareOfBlocks, SplitIndex, found_here, merged_recall, shares_of
 from realm_jax.index.store import map_embeddings
 from realm_jax.mesh import split_over_all
-from realm_jax.runs.live_index import EmbedBlocks, IndexVersion, Recipe
+from realm_jax.runs.live_index import EmbedBlocks, IndexVersion, Recipe, checked_manifest
 from realm_jax.runs.rolling import Shard
 from realm_jax.types import Params
 
@@ -93,20 +92,16 @@ def build_split_version(
     queries = read_rows(root, version, shares, sample)
     k = min(recipe.recall_k, len(corpus))
     recall = merged_recall(meeting.each(lambda: found_here(own, share, rows, queries, k)), k)
-    check_recall(recall, k=recipe.recall_k, floor=recipe.recall_floor, engine=recipe.engine)
     # The first has blocks.
     settings = ENGINES[recipe.engine].settings(own, recipe.storage) if own is not None else {}
-    manifest = IndexManifest(
-        version=version,
-        corpus_hash=corpus.content_hash,
-        count=len(corpus),
+    manifest = checked_manifest(
+        version,
+        corpus=corpus,
+        recipe=recipe,
         dimension=queries.shape[1],
-        engine=recipe.engine,
         settings={**settings, PROCESSES: len(shares)},
         recall=recall,
-        recall_k=recipe.recall_k,
-        recall_sample=len(sample),
-        shards=[] if shard is None else list(shard.versions_with(version)),
+        shards=() if shard is None else shard.versions_with(version),
     )
     meeting.each(lambda: publish_parts(root, shares, manifest) if is_first() else None)
     embeddings = map_embeddings(root, manifest)
