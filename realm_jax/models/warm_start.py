@@ -2,11 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-from flax.traverse_util import flatten_dict
-
 from realm_jax.errors import CheckpointError
-from realm_jax.types import Params
+from realm_jax.types import Params, first_difference
 
 # Where a part that the checkpoint lacks takes its BERT from, first found first.
 DONORS = {
@@ -45,11 +42,13 @@ def warm_start(params: Params, imported: dict[str, Any]) -> tuple[Params, list[s
                 remedy="Import a BERT.",
             )
         given = imported[donor]
-        fits = {name for name in modules if name in given and _shapes(modules[name]) == _shapes(given[name])}
-        if "bert" not in fits:
+        differences = {name: first_difference(given.get(name, {}), own) for name, own in modules.items()}
+        fits = {name for name, difference in differences.items() if difference is None}
+        if (difference := differences["bert"]) is not None:
+            name, found, needed = difference
             raise CheckpointError(
                 f"the BERT of {part} must have the size of the imported one",
-                got=_first_difference(modules["bert"], given["bert"]),
+                got=f"{name}: {found} imported for {needed}",
                 remedy="Take the model's config, and the vocabulary, from the import.",
             )
         started[part] = {
@@ -57,14 +56,3 @@ def warm_start(params: Params, imported: dict[str, Any]) -> tuple[Params, list[s
         }
         fresh += [f"{part}/{name}" for name in modules if name not in fits]
     return started, fresh
-
-
-def _shapes(module: Any) -> dict[tuple[str, ...], tuple[int, ...]]:
-    leaves = flatten_dict(module) if isinstance(module, dict) else {(): module}
-    return {path: np.shape(leaf) for path, leaf in leaves.items()}
-
-
-def _first_difference(fresh: Any, given: Any) -> str:
-    mine, other = _shapes(fresh), _shapes(given)
-    path = next(path for path in [*mine, *other] if mine.get(path) != other.get(path))
-    return f"{'/'.join(path)} of shape {other.get(path)} for {mine.get(path)}"

@@ -4,7 +4,6 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +19,7 @@ from realm_jax.models.build import TOWERS, Models, build_models
 from realm_jax.text.tokenizer import VOCABULARY, Tokenizer, copy_vocabulary
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.sharding import make_sharded, param_shardings
-from realm_jax.types import Params
+from realm_jax.types import Params, first_difference
 
 READERS = ("encoder", "reader")  # the parts that read; the others retrieve
 
@@ -291,13 +290,11 @@ def initial_params(
 
 def _check_sizes(params: Params, wanted: Params, folder: Path) -> None:
     """Refuse parameters of a run that have other shapes or dtypes than wanted."""
-    found, expected = (
-        jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), dict(tree)) for tree in (params, wanted)
-    )
-    if found != expected:
+    if (difference := first_difference(params, wanted)) is not None:
+        name, found, needed = difference
         raise ConfigError(
             f"the parameters in {folder} must have the sizes of model.*",
-            got=_first_difference(found, expected),
+            got=f"{name}: {found} there, {needed} here",
             remedy=f"Take model.* from {folder / CONFIG_FILE}.",
         )
 
@@ -331,18 +328,3 @@ def _is_config(path: Path) -> bool:
         return set(json.loads(path.read_text(encoding="utf-8"))) >= {"model", "shapes", "corpus"}
     except (ValueError, TypeError):  # one that was cut short is written anew
         return not path.stat().st_size
-
-
-def _first_difference(found: Any, wanted: Any) -> str:
-    left, right = (
-        dict(jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_shape)) for tree in (found, wanted)
-    )
-    for path in sorted({*left, *right}, key=str):
-        if left.get(path) != right.get(path):
-            name = jax.tree_util.keystr(path, simple=True, separator=".")
-            return f"{name}: {left.get(path, 'absent')} there, {right.get(path, 'absent')} here"
-    return "trees of different structure"
-
-
-def _is_shape(node: Any) -> bool:
-    return isinstance(node, tuple)

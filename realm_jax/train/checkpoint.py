@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 
 from realm_jax.errors import CheckpointError
 from realm_jax.train.state import TrainState
-from realm_jax.types import Params
+from realm_jax.types import Params, first_difference
 
 _DAMAGE = ("DATA_LOSS", "OUT_OF_RANGE", "FAILED_PRECONDITION")  # what TensorStore calls files cut short
 
@@ -159,20 +159,13 @@ class Checkpoints:
 
 def _check_fit(saved: Any, wanted: Params) -> None:
     """Refuse parameters of other sizes before anything is read: Orbax would leave reads half done."""
-    found, needed = (
-        {
-            jax.tree_util.keystr(path, simple=True, separator="."): f"{leaf.dtype}{list(leaf.shape)}"
-            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-        }
-        for tree in (saved, wanted)
-    )
-    for name in sorted({*found, *needed}):
-        if found.get(name) != needed.get(name):
-            raise CheckpointError(
-                "a checkpoint must fit the model of this config",
-                got=f"{name}: {found.get(name, 'nothing')} saved for {needed.get(name, 'nothing')}",
-                remedy="Use the config saved beside the checkpoint, or another run folder.",
-            )
+    if (difference := first_difference(saved, wanted)) is not None:
+        name, found, needed = difference
+        raise CheckpointError(
+            "a checkpoint must fit the model of this config",
+            got=f"{name}: {found} saved for {needed}",
+            remedy="Use the config saved beside the checkpoint, or another run folder.",
+        )
 
 
 def _standard(tree: Any) -> ocp.args.StandardRestore:
