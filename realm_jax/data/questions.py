@@ -50,19 +50,18 @@ class Questions(Sequence[Question]):
     bad_records: tuple[BadRecord, ...]
 
     @classmethod
-    def load(
-        cls, source: str | Path, *, strict: bool = False, tfds_dir: str | Path | None = None
-    ) -> "Questions":
+    def load(cls, source: str | Path) -> "Questions":
         """Read {"question", "answers", optional "id", "is_regex", "gold_passage_ids", "source"} one by one.
 
         Args:
           source: .jsonl or .jsonl.gz, or "tfds:name/config:split", such as
             "tfds:natural_questions_open:validation"; `parse_question` says what other names are known.
-          strict: stop at the first bad record; otherwise they are counted and left out.
-          tfds_dir: where TFDS keeps its datasets; its own default if None.
+
+        Returns:
+          The questions; bad records are counted and left out.
 
         Raises:
-          CorpusError: the set cannot be read, holds no question, or, with `strict`, a record is bad.
+          CorpusError: the set cannot be read, or holds no question.
         """
         if not str(source).startswith("tfds:") and not Path(source).is_file():
             raise CorpusError(
@@ -74,12 +73,10 @@ class Questions(Sequence[Question]):
             )
         items: list[Question] = []
         bad: list[BadRecord] = []
-        for raw in open_source(source, tfds_dir=tfds_dir).records():
+        for raw in open_source(source).records():
             parsed = parse_question(raw)
             if isinstance(parsed, Question):
                 items.append(parsed)
-            elif strict:
-                raise parsed.error()
             else:
                 bad.append(parsed)
         if not items:

@@ -129,7 +129,7 @@ class TfdsSplit:
             raise MissingExtra(
                 f"{self.name} needs a further package", got=str(error), remedy=f"pip install {error.name}."
             ) from error
-        except (ValueError, NotImplementedError, OSError) as error:
+        except (ValueError, KeyError, NotImplementedError, OSError) as error:
             reason = str(error).strip() or type(error).__name__
             raise CorpusError(
                 "A TFDS source is a dataset, config and split that TFDS can read by index",

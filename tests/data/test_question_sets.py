@@ -34,7 +34,7 @@ for name, rows in EXAMPLES.items():
 
 
 @pytest.fixture(scope="module")
-def tfds_folder(tmp_path_factory):
+def written(tmp_path_factory):
     pytest.importorskip("tensorflow_datasets", reason="the package tensorflow-datasets is not installed")
     folder = tmp_path_factory.mktemp("tfds")
     done = subprocess.run([sys.executable, "-c", WRITE_TFDS, str(folder)], capture_output=True, text=True)
@@ -42,9 +42,21 @@ def tfds_folder(tmp_path_factory):
     return folder
 
 
-def test_the_answers_of_natural_questions_open_are_in_a_field_of_another_name(tfds_folder):
+def look_in(folder, monkeypatch):
+    """Have TFDS look there, as TFDS_DATA_DIR does, which it reads when it is first imported."""
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(folder))
+
+
+@pytest.fixture
+def tfds_folder(written, monkeypatch):
+    look_in(written, monkeypatch)
+
+
+@pytest.mark.usefixtures("tfds_folder")
+def test_the_answers_of_natural_questions_open_are_in_a_field_of_another_name():
     name = "tfds:natural_questions_open:validation"
-    asked = Questions.load(name, strict=True, tfds_dir=tfds_folder)
+    asked = Questions.load(name)
+    assert asked.bad_counts == {}
     # TFDS shuffles what it writes; a question without an id is named by its place.
     assert {question._replace(id="") for question in asked} == {
         Question("", "who found radium", ("Marie Curie", "Curie")),
@@ -53,24 +65,28 @@ def test_the_answers_of_natural_questions_open_are_in_a_field_of_another_name(tf
     assert [question.id for question in asked] == [f"{name}:1", f"{name}:2"]
 
 
-def test_a_question_of_web_questions_without_answers_is_left_out(tfds_folder):
-    asked = Questions.load("tfds:web_questions:validation", tfds_dir=tfds_folder)
+@pytest.mark.usefixtures("tfds_folder")
+def test_a_question_of_web_questions_without_answers_is_left_out():
+    asked = Questions.load("tfds:web_questions:validation")
     assert [(question.question, question.answers) for question in asked] == [
         ("what is the capital of peru?", ("Lima",))
     ]
     assert asked.bad_counts == {"empty_text": 1}
 
 
-def test_names_that_are_not_there(tfds_folder):
+@pytest.mark.usefixtures("tfds_folder")
+def test_names_that_are_not_there():
     with pytest.raises(ConfigError, match="split"):
-        Questions.load("tfds:web_questions", tfds_dir=tfds_folder)
+        Questions.load("tfds:web_questions")
     with pytest.raises(CorpusError, match="tfds:web_questions:test"):
-        Questions.load("tfds:web_questions:test", tfds_dir=tfds_folder)
+        Questions.load("tfds:web_questions:test")
 
 
-def test_a_set_that_is_not_on_the_disk_is_not_downloaded(tfds_folder, tmp_path):
+def test_a_set_that_is_not_on_the_disk_is_not_downloaded(written, tmp_path, monkeypatch):
+    del written  # the name is one that TFDS knows, elsewhere
+    look_in(tmp_path, monkeypatch)
     with pytest.raises(CorpusError, match="validation.*array_record"):
-        Questions.load("tfds:natural_questions_open:validation", tfds_dir=tmp_path)
+        Questions.load("tfds:natural_questions_open:validation")
     assert not any(tmp_path.iterdir())
 
 
