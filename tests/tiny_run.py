@@ -73,7 +73,7 @@ def documents() -> list[dict[str, str]]:
 
 
 def questions() -> list[dict[str, object]]:
-    """One question a country; every third asked by another source, one answered by a regular expression."""
+    """One question a country; every third asked by another source."""
     rows: list[dict[str, object]] = [
         {
             "id": f"q-{country}",

@@ -44,9 +44,9 @@ class PageXml:
             return BadRecord(file, line, "invalid_utf8", f"{title}: byte {error.start} of the page")
         except ElementTree.ParseError as error:
             return BadRecord(file, line, "broken_xml", f"{title}: {error} of the page")
-        title, namespace = page.findtext("title"), page.findtext("ns")
-        revisions = page.findall("revision")
-        if title is None or namespace is None or not revisions:
+        given, namespace = page.findtext("title"), page.findtext("ns")
+        title, revisions = title if given is None else given, page.findall("revision")
+        if given is None or namespace is None or not revisions:
             return BadRecord(file, line, "missing_field", f"{title}: a page has title, ns and revision")
         if namespace.strip() != "0":
             return Skipped("other_namespace")

@@ -123,7 +123,9 @@ def require_encoder(run: LoadedRun) -> None:
 
 
 def masked_candidates(run: LoadedRun, batch: MaskedBatch, found: Search, *, count: int) -> Candidates:
-    """Choose the candidates of masked texts as in pre-training: the null block first, none trivial.
+    """Choose the candidates of masked texts: the null block first, none trivial.
+
+    All are compared with the null block, so it is there even where `shapes.null_block` is off.
 
     Args:
       run: the run.

@@ -75,6 +75,14 @@ def test_what_is_no_article_and_what_is_broken(dump):
     assert "mismatched tag: line 11" in bad[1].detail
 
 
+def test_a_page_that_lacks_a_part_is_named_by_its_title_or_as_one_without(tmp_path):
+    whole = page("R & <b>", sentence(1), number=1)
+    pages = [whole.replace("<title>R &amp; &lt;b&gt;</title>", ""), whole.replace("<ns>0</ns>", "")]
+    untitled, unplaced = parsed(written(tmp_path / "w.xml", dump_bytes(pages)))
+    for bad, name in ((untitled, "a page without a title"), (unplaced, "R & <b>")):
+        assert bad.reason == "missing_field" and bad.detail.startswith(f"{name}: a page has title")
+
+
 @pytest.mark.parametrize("size", [7, 100, 1 << 20])
 @pytest.mark.parametrize("name", ["w.xml", "w.xml.bz2", "w.xml.gz", "multi.xml-p1p29.bz2"])
 def test_every_packing_and_every_read_size_gives_the_same_pages(dump, tmp_path, monkeypatch, name, size):
