@@ -3,8 +3,8 @@
     python benchmarks/beam.py --corpus build/wiki_nq_mini --questions data/wiki_nq_mini/qa_train.jsonl
     python benchmarks/beam.py --corpus build/wiki_nq_mini --questions curated_trec.jsonl --batches 3
 
-The issue asks for 5000 blocks a question in under 5 ms. Every beam is gone through twice: what a regular
-expression found in a text is remembered.
+Asked: 5000 blocks a question in under 5 ms. Every beam is gone through twice: what a regular expression
+found in a text is remembered.
 """
 
 import argparse

@@ -5,7 +5,7 @@
 
 Embedding gathers blocks by length, cuts them to a few widths, sends them to the device and brings the
 embeddings back. The plain pass runs the same compiled program over the same padded batches, which lie on the
-device already, and leaves the results there. The two take turns; the issue asks for 0.85 of the plain rate.
+device already, and leaves the results there. The two take turns. Asked: 0.85 of the plain rate.
 """
 
 import argparse

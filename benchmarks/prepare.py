@@ -4,7 +4,7 @@
 
 Both use all cores. `prepare` does everything: reading, parsing, splitting, tagging, tokenising, writing,
 hashing, starting its processes. The library's time is for encoding alone, texts and vocabulary loaded
-before. The two take turns, so that other work on the machine hits both. The issue asks for a ratio of 0.5.
+before. The two take turns, so that other work on the machine hits both. Asked: a ratio of 0.5.
 """
 
 import argparse
