@@ -27,7 +27,7 @@ from realm_jax.cli import main as realm_jax
 from realm_jax.models.build import Models
 from realm_jax.models.export import to_tensors
 from realm_jax.models.knowledge_encoder import gold_log_prob
-from realm_jax.models.pretrained import import_pretrained, models_of
+from realm_jax.models.pretrained import import_pretrained, imported_models
 from realm_jax.ops.marginal import token_loss
 from realm_jax.ops.open_qa import best_spans, orqa_loss, orqa_span_log_prob
 from realm_jax.ops.relevance import relevance_score, retrieval_log_prob
@@ -111,7 +111,7 @@ def excess(name: str, folder: Path) -> float:
     if failed:
         return float("inf")
     pretrained = import_pretrained(folder)
-    models, layers = models_of(pretrained.config), pretrained.config["bert"]["num_layers"]
+    models, layers = imported_models(pretrained.config), pretrained.config["bert"]["num_layers"]
     with np.load(folder / "case.npz") as stored:
         case = dict(stored)
     compute = jax.value_and_grad(lambda params: COMPUTED[name](models, params, case), has_aux=True)

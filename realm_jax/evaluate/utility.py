@@ -13,7 +13,7 @@ from realm_jax.types import Array
 
 
 @struct.dataclass
-class Filled:
+class FillStatistics:
     """How well the masked tokens of texts are predicted, one row a text."""
 
     tokens: Array  # float32 [B]; number of masked tokens
@@ -47,7 +47,7 @@ def fill_statistics(
     *,
     is_null: Array,
     is_valid: Array,
-) -> Filled:
+) -> FillStatistics:
     """Compare the marginal over the candidates with the null block alone.
 
     Each masked token is filled in greedily and by itself, from the words around it that were left.
@@ -73,7 +73,7 @@ def fill_statistics(
     def all_right(scores: Array) -> Array:
         return jnp.all((jnp.argmax(scores, axis=-1) == target_ids) | (target_weights == 0), axis=-1)
 
-    return Filled(
+    return FillStatistics(
         tokens=jnp.sum(target_weights, axis=-1),
         log_likelihood=total(marginal),
         null_log_likelihood=total(null),

@@ -35,7 +35,6 @@ class LexicalIndex:
           corpus: the blocks.
           progress: told how many blocks have been split into words, which takes most of the time.
         """
-        logging.getLogger("bm25s").setLevel(logging.WARNING)  # it tells of its own steps otherwise
         bags = []
         for block_id in range(len(corpus)):
             text = corpus.text(block_id)

@@ -7,7 +7,7 @@ from realm_jax.data.corpus import Corpus
 from realm_jax.data.streams import masked_stream
 from realm_jax.errors import ConfigError
 from realm_jax.evaluate.tally import Tally, tally
-from realm_jax.evaluate.utility import Filled, fill_statistics
+from realm_jax.evaluate.utility import FillStatistics, fill_statistics
 from realm_jax.inspect.fill import masked_candidates
 from realm_jax.inspect.loaded import LoadedRun
 from realm_jax.inspect.retrieve import search_rows
@@ -50,7 +50,7 @@ def masked_utility(
         seed=seed,
     )
     statistics = jax.jit(fill_statistics)
-    rows: list[Filled] = []
+    rows: list[FillStatistics] = []
     with reporter("masked sentences", batches, unit="batches", write=to_stderr) as progress:
         for done in range(1, batches + 1):
             batch = next(stream)

@@ -134,7 +134,7 @@ def import_pretrained(
     )
 
 
-def models_of(config: dict[str, Any]) -> Models:
+def imported_models(config: dict[str, Any]) -> Models:
     """Build the models of an imported config, for float32 compute.
 
     Args:
@@ -203,7 +203,7 @@ def _read_parts(
     tensors: Tensors, places: Places, config: dict[str, Any]
 ) -> tuple[dict[str, Any], set[str], dict[str, list[str]]]:
     """Read the parameters of every part; the last result lists what is missing and misshapen."""
-    shapes = jax.eval_shape(models_of(config).init, jax.random.key(0))
+    shapes = jax.eval_shape(imported_models(config).init, jax.random.key(0))
     params: dict[str, Any] = {}
     problems: dict[str, list[str]] = {"missing": [], "misshapen": []}
     used: set[str] = set()

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from realm_jax.models.export import to_tensors
-from realm_jax.models.pretrained import Pretrained, import_pretrained, models_of
+from realm_jax.models.pretrained import Pretrained, import_pretrained, imported_models
 from realm_jax.types import Params, Tokens
 from tests.shared_data import shared_path
 
@@ -31,7 +31,7 @@ class Oracle:
 
     @property
     def models(self) -> Any:
-        return models_of(self.pretrained.config)
+        return imported_models(self.pretrained.config)
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[name]

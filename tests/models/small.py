@@ -8,7 +8,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from realm_jax.models.export import export_pretrained, source_for
-from realm_jax.models.pretrained import models_of
+from realm_jax.models.pretrained import imported_models
 
 REALM_CLASSES = ["RealmEmbedder", "RealmScorer", "RealmKnowledgeAugEncoder", "RealmReader", "RealmForOpenQA"]
 
@@ -45,7 +45,7 @@ def plain_config(**changes: Any) -> dict[str, Any]:
 
 def small_params(config: dict[str, Any], *, seed: int = 0) -> dict[str, Any]:
     """Random parameters in every leaf, biases and scales too."""
-    shapes = jax.eval_shape(models_of(config).init, jax.random.key(0))
+    shapes = jax.eval_shape(imported_models(config).init, jax.random.key(0))
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
 

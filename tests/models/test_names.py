@@ -7,7 +7,7 @@ from flax.traverse_util import flatten_dict
 
 from realm_jax.models.layout import EMBEDDER, ENCODER, READER
 from realm_jax.models.names import UNREAD, Rule, modern, rules
-from realm_jax.models.pretrained import models_of
+from realm_jax.models.pretrained import imported_models
 from tests.models.small import small_config
 
 
@@ -15,7 +15,7 @@ from tests.models.small import small_config
     ("part", "groups"), [("embedder", EMBEDDER), ("encoder", ENCODER), ("reader", READER)]
 )
 def test_rules_cover_every_leaf_once(part: str, groups: tuple[str, ...]) -> None:
-    shapes = jax.eval_shape(models_of(small_config()).init, jax.random.key(0))
+    shapes = jax.eval_shape(imported_models(small_config()).init, jax.random.key(0))
     listed = [rule for group in groups for rule in rules(group, base="realm.", num_layers=2)]
     paths = [path for rule in listed for path in rule.paths]
     assert sorted(paths) == sorted(flatten_dict(shapes[part]))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from realm_jax.models.pretrained import Pretrained, import_pretrained, models_of
+from realm_jax.models.pretrained import Pretrained, import_pretrained, imported_models
 from realm_jax.text.tokenizer import Tokenizer
 from realm_jax.types import Tokens
 from tests.models.oracle import PRECISION, close
@@ -52,7 +52,7 @@ def read(arrays: dict[str, np.ndarray]) -> Tokens:
 
 
 def embed(pretrained: Pretrained, tokens: Tokens) -> jax.Array:
-    return jax.jit(models_of(pretrained.config).embed_query)(pretrained.params, tokens)
+    return jax.jit(imported_models(pretrained.config).embed_query)(pretrained.params, tokens)
 
 
 def test_sentence_embeddings(weights: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -62,7 +62,7 @@ def test_sentence_embeddings(weights: Path, arrays: dict[str, np.ndarray]) -> No
     embeddings = embed(pretrained, tokens)
     close(embeddings, arrays["outputs/embedding"])
     close(embeddings @ embeddings.T, arrays["outputs/cosine"])
-    module = models_of(pretrained.config).embedder.bert
+    module = imported_models(pretrained.config).embedder.bert
     last = jax.jit(module.apply)({"params": pretrained.params["embedder"]["bert"]}, tokens)
     close(last[:, :2, :8], arrays["outputs/last_hidden_state_2x8"])
 
@@ -86,7 +86,7 @@ def test_from_text(weights: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def test_bfloat16_stays_near(weights: Path, arrays: dict[str, np.ndarray]) -> None:
     pretrained = import_pretrained(weights)
-    module = models_of(pretrained.config).embedder
+    module = imported_models(pretrained.config).embedder
     half = module.clone(bert=module.bert.clone(dtype=jnp.bfloat16))
     got = jax.jit(half.apply)({"params": pretrained.params["embedder"]}, read(arrays))
     assert got.dtype == jnp.float32

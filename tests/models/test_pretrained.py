@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from realm_jax.errors import CheckpointError, ConfigError
-from realm_jax.models.pretrained import import_pretrained, models_of
+from realm_jax.models.pretrained import import_pretrained, imported_models
 from tests.models.small import (
     REALM_CLASSES,
     plain_config,
@@ -213,7 +213,7 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
 def test_imported_parameters_fit_the_models(tmp_path: Path) -> None:
     write("RealmForOpenQA", small_config(), tmp_path / "m")
     got = import_pretrained(tmp_path / "m")
-    shapes = jax.eval_shape(models_of(got.config).init, jax.random.key(0))
+    shapes = jax.eval_shape(imported_models(got.config).init, jax.random.key(0))
     for part, tree in got.params.items():
         chex.assert_trees_all_equal_shapes_and_dtypes(tree, shapes[part])
 
