@@ -103,18 +103,7 @@ def prepare(
             got=f"{tokenizer=}, {vocab_size=}",
             remedy="Give one of them.",
         )
-    if not 2 <= max_block_tokens <= 1 << 15 or not 2 <= title_tokens <= 1 << 15:
-        raise ConfigError(
-            "Rows have 2 to 32768 tokens",
-            got=f"{max_block_tokens=}, {title_tokens=}",
-            remedy="The usual widths are 288 and 24.",
-        )
-    if workers is not None and (workers < 1 or encoder):
-        raise ConfigError(
-            "prepare has at least 1 worker, and a pipeline's workers are its own",
-            got=workers,
-            remedy="Leave it out: one a core.",
-        )
+    _check_settings(max_block_tokens, title_tokens, workers=workers, encoder=encoder)
     settings: dict[str, Any] = {
         "fields": fields,
         "splitter": get_splitter(splitter),
@@ -127,10 +116,7 @@ def prepare(
         raise ConfigError("prepare needs a source", got="none", remedy="Name a file, folder or dataset.")
     encode = encoder or partial(encode_here, workers=workers or _cores())
     total = math.ceil(sum(source.total for source in opened) / 1000)
-    counts: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    skipped: Counter[str] = Counter()
-    shown: list[BadRecord] = []
+    tally = _Tally()
     with ExitStack() as stack:
         writer = stack.enter_context(CorpusWriter(Path(out), overwrite=overwrite))
         vocabulary = _tokenizer(tokenizer, vocab_size, opened, fields=fields, strict=strict)
@@ -142,34 +128,17 @@ def prepare(
             if strict and chunk.bad:
                 raise chunk.bad[0].error()
             writer.add(chunk)
-            reasons.update(bad.reason for bad in chunk.bad)
-            skipped.update(chunk.skipped)
-            shown += chunk.bad[: SHOWN_BAD_RECORDS - len(shown)]
-            counts.update(
-                blocks=len(chunk.uids),
-                documents=chunk.documents,
-                characters=chunk.characters,
-                sentences=len(chunk.sentences),
-                salient_spans=len(chunk.spans),
-                wordpieces=int(chunk.body_lengths.sum()) - len(chunk.uids),
-            )
+            tally.add(chunk)
             # Files are read ahead: the end of the input is not yet the end of the work.
-            told.update(min(int(chunk.position / 1000), max(total - 1, 0)), f"{counts['blocks']} blocks")
-        told.update(total, f"{counts['blocks']} blocks")
-        if not counts["blocks"]:
-            raise CorpusError(
-                "A corpus has at least one block",
-                got=f"none ({sum(reasons.values())} bad records: {dict(reasons)}, "
-                f"passed over: {dict(skipped)})",
-                remedy=f"Check the sources{', ' + str(shown[0]) if shown else ''}.",
+            told.update(
+                min(int(chunk.position / 1000), max(total - 1, 0)), f"{tally.counts['blocks']} blocks"
             )
+        told.update(total, f"{tally.counts['blocks']} blocks")
+        tally.check()
         manifest = writer.finish(
             vocabulary,
             {
-                "counts": dict(counts),
-                "bad_records": dict(sorted(reasons.items())),
-                "skipped": dict(sorted(skipped.items())),
-                "bad_examples": [str(bad) for bad in shown],
+                **tally.to_json(),
                 "kinds": list(KINDS),
                 "settings": {
                     "max_block_tokens": max_block_tokens,
@@ -183,14 +152,75 @@ def prepare(
         )
     return PrepareReport(
         Path(out),
-        counts["blocks"],
-        counts["documents"],
-        counts["characters"],
+        tally.counts["blocks"],
+        tally.counts["documents"],
+        tally.counts["characters"],
         manifest["content_hash"],
-        dict(sorted(reasons.items())),
-        shown,
-        dict(sorted(skipped.items())),
+        manifest["bad_records"],
+        tally.shown,
+        manifest["skipped"],
     )
+
+
+def _check_settings(
+    max_block_tokens: int, title_tokens: int, *, workers: int | None, encoder: Encoder | None
+) -> None:
+    """Refuse widths that rows cannot have, and workers that there cannot be."""
+    if not 2 <= max_block_tokens <= 1 << 15 or not 2 <= title_tokens <= 1 << 15:
+        raise ConfigError(
+            "Rows have 2 to 32768 tokens",
+            got=f"{max_block_tokens=}, {title_tokens=}",
+            remedy="The usual widths are 288 and 24.",
+        )
+    if workers is not None and (workers < 1 or encoder):
+        raise ConfigError(
+            "prepare has at least 1 worker, and a pipeline's workers are its own",
+            got=workers,
+            remedy="Leave it out: one a core.",
+        )
+
+
+class _Tally:
+    """What was written, left out and passed over so far."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.shown: list[BadRecord] = []  # the first that were left out
+        self._reasons: Counter[str] = Counter()
+        self._skipped: Counter[str] = Counter()
+
+    def add(self, chunk: EncodedChunk) -> None:
+        """Count a chunk."""
+        self._reasons.update(bad.reason for bad in chunk.bad)
+        self._skipped.update(chunk.skipped)
+        self.shown += chunk.bad[: SHOWN_BAD_RECORDS - len(self.shown)]
+        self.counts.update(
+            blocks=len(chunk.uids),
+            documents=chunk.documents,
+            characters=chunk.characters,
+            sentences=len(chunk.sentences),
+            salient_spans=len(chunk.spans),
+            wordpieces=int(chunk.body_lengths.sum()) - len(chunk.uids),
+        )
+
+    def check(self) -> None:
+        """Refuse a corpus without a block."""
+        if not self.counts["blocks"]:
+            raise CorpusError(
+                "A corpus has at least one block",
+                got=f"none ({sum(self._reasons.values())} bad records: {dict(self._reasons)}, "
+                f"passed over: {dict(self._skipped)})",
+                remedy=f"Check the sources{', ' + str(self.shown[0]) if self.shown else ''}.",
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the manifest says of it."""
+        return {
+            "counts": dict(self.counts),
+            "bad_records": dict(sorted(self._reasons.items())),
+            "skipped": dict(sorted(self._skipped.items())),
+            "bad_examples": [str(bad) for bad in self.shown],
+        }
 
 
 def _tokenizer(
