@@ -33,7 +33,7 @@ from realm_jax.text.regex import RegexMatcher
 from realm_jax.text.rewrite import rewrite_evidence
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.steps import qa_loss
-from realm_jax.types import Candidates, Rows
+from realm_jax.types import Candidates, Params, Rows
 
 
 def run_qa(
@@ -74,10 +74,7 @@ def run_qa(
     params = initial_params(
         models, seed=config.seed, start_from=start_from, encoder_from=encoder_from, mesh=mesh
     )
-    reader_from = encoder_from or start_from
-    if reader_from is None or Checkpoints(reader_from).record()["phase"] != "qa":
-        reader = {**params["reader"], "bert": jax.tree.map(jnp.copy, params["encoder"]["bert"])}
-        params = {**params, "reader": reader}
+    params = _with_reader(params, encoder_from or start_from)
     settings = config.qa
     spent = Spent()
     share = BatchShare(mesh, whole=settings.swap_probability > 0)  # swaps are drawn for a batch as a whole
@@ -160,6 +157,14 @@ def run_qa(
         if matcher.timeouts:
             to_stderr(f"{matcher.timeouts} regular expressions took too long for a text and were given up")
         return values
+
+
+def _with_reader(params: Params, come_from: Path | None) -> Params:
+    """Start the reader from the encoder, unless the run that both come from was fine-tuned already."""
+    if come_from is not None and Checkpoints(come_from).record()["phase"] == "qa":
+        return params
+    reader = {**params["reader"], "bert": jax.tree.map(jnp.copy, params["encoder"]["bert"])}
+    return {**params, "reader": reader}
 
 
 def _check_answers(questions: Questions, *, swap_probability: float) -> None:

@@ -168,18 +168,9 @@ def run_realm(
         check_one_size(config, encoder_from)
         bert = jax.tree.map(jnp.copy, params[models.query_tower]["bert"])
         params = {**params, "encoder": {**params["encoder"], "bert": bert}}
-    candidates = candidates_read(config, phase_name)
     embed_queries = query_embedder(models, mesh)
     share = BatchShare(mesh, whole=draws_for_batches(settings))
     spent = Spent()
-    search = CandidateSearch(
-        corpus,
-        candidates=settings.evidence_pool or candidates,
-        extra=config.index.extra,
-        null_block=config.shapes.null_block and not settings.evidence_pool,
-        timed=partial(spent.on, "search"),
-        share=share,
-    )
     texts = partial(
         masked_stream,
         text,
@@ -208,27 +199,21 @@ def run_realm(
         tower=models.block_tower,
         root=workdir / INDEX_FOLDER,
         probe=embed_probes(embed_queries, probes.query, mesh),
-        probe_k=candidates,
+        probe_k=candidates_read(config, phase_name),
         keep_checkpoints=settings.keep_checkpoints,
         saved=saved_versions(workdir),
     )
-    inputs: StepInputs
-    if fused:
-        storage = Storage(mesh, config.index.storage)
-        inputs = FusedInputs(keep_blocks(corpus, mesh=mesh), live, storage=storage)
-    else:
-        inputs = RealmInputs(
-            embed_queries,
-            search,
-            live,
-            settings=settings,
-            text=text,
-            corpus=corpus,
-            candidates=candidates,
-            max_masks=config.shapes.max_masks,
-            seed=config.seed,
-            share=share,
-        )
+    inputs = _step_inputs(
+        config,
+        phase_name,
+        embed=embed_queries,
+        live=live,
+        text=text,
+        corpus=corpus,
+        mesh=mesh,
+        share=share,
+        spent=spent,
+    )
     rows = settings.batch_size * settings.oversample
     ahead = Ahead(
         texts(batch_size=rows, rows=share.drawn(rows)),
@@ -250,6 +235,44 @@ def run_realm(
         return run_phase(
             phase, params, config=config, workdir=workdir, stop_at=stop_at, mesh=mesh, trace_steps=trace_steps
         )
+
+
+def _step_inputs(
+    config: Config,
+    phase_name: str,
+    *,
+    embed: EmbedQueries,
+    live: LiveIndex,
+    text: Corpus,
+    corpus: Corpus,
+    mesh: Mesh | None,
+    share: BatchShare,
+    spent: Spent,
+) -> StepInputs:
+    """Choose who finds the candidates: the step itself, or this host."""
+    if is_fused(config, phase_name):
+        return FusedInputs(keep_blocks(corpus, mesh=mesh), live, storage=Storage(mesh, config.index.storage))
+    settings, candidates = settings_of(config, phase_name), candidates_read(config, phase_name)
+    search = CandidateSearch(
+        corpus,
+        candidates=settings.evidence_pool or candidates,
+        extra=config.index.extra,
+        null_block=config.shapes.null_block and not settings.evidence_pool,
+        timed=partial(spent.on, "search"),
+        share=share,
+    )
+    return RealmInputs(
+        embed,
+        search,
+        live,
+        settings=settings,
+        text=text,
+        corpus=corpus,
+        candidates=candidates,
+        max_masks=config.shapes.max_masks,
+        seed=config.seed,
+        share=share,
+    )
 
 
 def as_it_is(log_prob: Array) -> Array:
