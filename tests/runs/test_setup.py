@@ -148,7 +148,12 @@ def test_an_embedder_of_its_own_size_has_its_own_rules(own_sizes, corpus):
 def test_a_class_of_one_size_holds_no_two(own_sizes, corpus, start, tmp_path):
     config = resolve(own_sizes, corpus)
     params = initial_params(models_of(config), seed=0, start_from=None, encoder_from=start)
-    own = {"sidecar": tmp_path, "vocabulary": corpus.path / "vocab.txt", "block_embeddings": None}
+    own = {
+        "sidecar": tmp_path,
+        "vocabulary": corpus.path / "vocab.txt",
+        "block_embeddings": None,
+        "corpus": corpus,
+    }
     with pytest.raises(ConfigError, match="BERTs of one size"):
         export_run(params, config, tmp_path / "qa", architecture="RealmForOpenQA", **own)
     for name, part in (("RealmEmbedder", "embedder"), ("RealmReader", "reader")):
