@@ -3,7 +3,8 @@
 from typing import Any
 
 from realm_jax.errors import CheckpointError
-from realm_jax.types import Params, first_difference
+from realm_jax.ops.trees import first_difference
+from realm_jax.types import Params
 
 # Where a part that the checkpoint lacks takes its BERT from, first found first.
 DONORS = {

@@ -16,10 +16,11 @@ from realm_jax.hosts.layout import put
 from realm_jax.mesh import batch_shards, check_rows, make_mesh
 from realm_jax.models.bert import Bert
 from realm_jax.models.build import TOWERS, Models, build_models
+from realm_jax.ops.trees import first_difference
 from realm_jax.text.tokenizer import VOCABULARY, Tokenizer, copy_vocabulary
 from realm_jax.train.checkpoint import Checkpoints
 from realm_jax.train.sharding import make_sharded, param_shardings
-from realm_jax.types import Params, first_difference
+from realm_jax.types import Params
 
 READERS = ("encoder", "reader")  # the parts that read; the others retrieve
 

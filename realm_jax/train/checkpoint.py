@@ -14,8 +14,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from realm_jax.errors import CheckpointError
+from realm_jax.ops.trees import first_difference
 from realm_jax.train.state import TrainState
-from realm_jax.types import Params, first_difference
+from realm_jax.types import Params
 
 _DAMAGE = ("DATA_LOSS", "OUT_OF_RANGE", "FAILED_PRECONDITION")  # what TensorStore calls files cut short
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from realm_jax.types import first_difference
+from realm_jax.ops.trees import first_difference
 
 TREE = {"b": {"kernel": np.zeros((2, 3), np.float32)}, "a": np.zeros(4, np.int32)}
 
