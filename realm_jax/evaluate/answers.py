@@ -46,7 +46,7 @@ def is_readable(
         # for all, unless the expression asks for an end.
         shorter = max_width if any(map(LOOKS_BEHIND_ITS_END, question.answers)) else 1
         spans = [
-            text[start : offsets[min(i + max_width, len(offsets)) - 1 - less, 1]]
+            text[start : whole_character(text, offsets[min(i + max_width, len(offsets)) - 1 - less, 1])]
             for i, start in enumerate(offsets[:, 0].tolist())
             for less in range(min(shorter, max_width, len(offsets) - i))
         ]

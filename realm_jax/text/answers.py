@@ -1,5 +1,6 @@
 """When is an answer right, and where does it stand in a text?"""
 
+import itertools
 import re
 import string
 import unicodedata
@@ -44,6 +45,9 @@ def matching_spans(text: str, offsets: np.ndarray, answers: Iterable[str]) -> np
     Returns:
       int64 [S, 2], first and last token (inclusive).
     """
+    wanted = {normalize_answer(answer).replace(" ", "") for answer in answers}
+    if "" in wanted:  # an answer such as "A", of which nothing is left: any span may be one
+        return np.stack(np.triu_indices(len(offsets)), axis=1)
     joined, owners = _left_of(text, offsets)
     if not joined:
         return np.zeros((0, 2), np.int64)
@@ -51,7 +55,7 @@ def matching_spans(text: str, offsets: np.ndarray, answers: Iterable[str]) -> np
     begins = {p: owners[p] for p in changes[:-1]}
     ends = {p: owners[p - 1] for p in changes[1:]}
     found = []
-    for answer in {normalize_answer(answer).replace(" ", "") for answer in answers} - {""}:
+    for answer in wanted:
         at = joined.find(answer)
         while at >= 0:
             if at in begins and at + len(answer) in ends:
@@ -66,9 +70,11 @@ def _left_of(text: str, offsets: np.ndarray) -> tuple[str, list[int]]:
     What stands in no token, such as an accent behind one, belongs to the token before it.
     """
     text = text[: whole_character(text, int(offsets[-1, 1]))] if len(offsets) else ""
-    token_of = np.searchsorted(offsets[:, 0], np.arange(len(text)), side="right") - 1
-    # Character by character, for each to be known where it comes from.
-    pieces = [unicodedata.normalize("NFD", c).lower().translate(_PUNCTUATION) for c in text]
+    # By characters, for each to be known where it comes from, with their accents, whose order changes.
+    first = [at for at, c in enumerate(text) if not at or not unicodedata.combining(c)]
+    token_of = np.searchsorted(offsets[:, 0], np.array(first, np.int64), side="right") - 1
+    characters = (text[at:stop] for at, stop in itertools.pairwise([*first, len(text)]))
+    pieces = [unicodedata.normalize("NFD", c).lower().translate(_PUNCTUATION) for c in characters]
     whole = "".join(pieces)
     kept = np.array([not c.isspace() for c in whole], bool)
     for article in _ARTICLES.finditer(whole):
