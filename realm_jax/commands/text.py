@@ -19,8 +19,8 @@ from realm_jax.data.sources import open_source
 from realm_jax.data.texts import Texts
 from realm_jax.data.writer import BAD_RECORDS
 from realm_jax.errors import ConfigError, CorpusError, MissingExtra
-from realm_jax.text.normalisation import SETTINGS
-from realm_jax.text.tokenizer import Tokenizer
+from realm_jax.text.normalisation import SETTINGS, TOKENIZER, UNCASED
+from realm_jax.text.tokenizer import Tokenizer, normalisation_beside
 from realm_jax.text.vocabulary import train_vocabulary
 
 Sources = Annotated[
@@ -109,10 +109,10 @@ def vocabulary(arguments: Sequence[str], *, prog: str) -> None:
         raise CorpusError(
             "a vocabulary is written to a new file", got=str(options.out), remedy="Choose another name."
         )
-    if (options.out.parent / SETTINGS).exists():
+    if normalisation_beside(options.out) != UNCASED:
         raise CorpusError(
-            f"a trained vocabulary is lower-cased, and no {SETTINGS} of another one stands beside it",
-            got=f"{options.out.parent / SETTINGS}",
+            f"a trained vocabulary is lower-cased, and no {SETTINGS} or {TOKENIZER} says otherwise beside it",
+            got=f"such files in {options.out.parent}",
             remedy="Choose another folder.",
         )
     texts = Texts(  # `prepare` reports bad records

@@ -6,7 +6,7 @@ import json
 import runpy
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -240,10 +240,16 @@ def _run(options: Ict, module: str, function: str, **settings: Any) -> None:
 
 
 def _train(options: Ict, run: Callable[..., dict[str, float]], **settings: Any) -> None:
-    from realm_jax.hosts.meeting import is_first
+    from realm_jax.hosts.meeting import is_first, next_meeting
     from realm_jax.runs.lock import one_trainer
 
-    with one_trainer(options.workdir) if is_first() else nullcontext():
+    with ExitStack() as held:
+
+        def hold() -> None:
+            if is_first():
+                held.enter_context(one_trainer(options.workdir))
+
+        next_meeting("lock").each(hold)
         _train_alone(options, run, **settings)
 
 

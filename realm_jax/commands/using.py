@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from realm_jax.commands.parsing import OptionalBool, OptionalInt, OptionalPath, OptionalText, parse
 from realm_jax.config import RetrieverName
-from realm_jax.errors import ConfigError, RealmError
+from realm_jax.errors import ConfigError
 
 OptionalRetriever = Annotated[RetrieverName | None, arg(metavar="{model,bm25,null}", help_behavior_hint="")]
 
@@ -156,6 +156,7 @@ def evaluate(arguments: Sequence[str], *, prog: str) -> None:
     for line in questions.left_out() if questions else ():
         to_stderr(line)
     out = options.out or options.run / f"evaluation-{options.retriever or run.own_retriever}"
+    made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost otherwise
     try:
         evaluation = evaluate_run(
@@ -169,8 +170,8 @@ def evaluate(arguments: Sequence[str], *, prog: str) -> None:
             masked_text=Corpus.open(options.masked_text) if options.masked_text else None,
             masker=options.masker,
         )
-    except RealmError:
-        if not any(out.iterdir()):
+    except BaseException:
+        if made:
             out.rmdir()
         raise
     show(evaluation_table(evaluation))

@@ -109,20 +109,19 @@ def export(arguments: Sequence[str], *, prog: str) -> None:
         """,
     )
     from realm_jax.config import Config, from_dict
-    from realm_jax.data.corpus import Corpus
     from realm_jax.runs.imported import export_run
     from realm_jax.text.tokenizer import VOCABULARY
     from realm_jax.train.checkpoint import Checkpoints
 
     vocabulary = options.run / VOCABULARY
     embeddings = None
-    corpus: Corpus | None = None
+    corpus = None
     if options.architecture == "RealmForOpenQA":
         from realm_jax.inspect.loaded import open_run
 
         run = open_run(options.run, corpus=options.corpus, step=options.step)
         embeddings, config, params = run.version.embeddings, run.config, run.params
-        corpus, vocabulary = run.corpus, run.corpus.path / VOCABULARY
+        corpus, vocabulary = run.corpus.path, run.corpus.path / VOCABULARY
     else:
         checkpoints = Checkpoints(options.run)
         config = from_dict(Config, checkpoints.record(step=options.step)["config"])
@@ -130,8 +129,8 @@ def export(arguments: Sequence[str], *, prog: str) -> None:
         for place in (options.corpus, Path(config.corpus) if config.corpus else None):
             if not vocabulary.is_file() and place is not None:
                 vocabulary = place / VOCABULARY
-            if corpus is None and place is not None and options.architecture is None and place.is_dir():
-                corpus = Corpus.open(place)
+            if corpus is None and place is not None and place.is_dir():
+                corpus = place
     export_run(
         params,
         config,

@@ -101,6 +101,14 @@ def publish_embeddings(embeddings: np.ndarray, corpus: Corpus, workdir: Path, se
             got=f"{len(corpus)} blocks in {corpus.path}",
             remedy="Leave the corpus out here, and embed it with the imported model.",
         )
+    if any(source.endswith(".npy") for source in corpus.manifest["sources"]):
+        for block_id in range(len(corpus)):
+            if (record := corpus.text(block_id).document_id) != str(block_id):
+                raise ConfigError(
+                    f"block {block_id} is record {block_id} of {BLOCK_RECORDS}",
+                    got=f"record {record}: one before it is blank, or was cut into several blocks",
+                    remedy="Prepare it with a larger --max-block-tokens.",
+                )
     publish_version(
         np.asarray(embeddings, np.float32),
         0,
@@ -148,7 +156,7 @@ def export_run(
     sidecar: Path,
     vocabulary: Path | None,
     block_embeddings: np.ndarray | None,
-    corpus: Corpus | None,
+    corpus: Path | None,
 ) -> None:
     """Write a run as a public checkpoint.
 
@@ -160,11 +168,11 @@ def export_run(
       sidecar: folder of the import, or of the run itself.
       vocabulary: a vocab.txt to copy.
       block_embeddings: float32 `[N, D]` of the index, for RealmForOpenQA.
-      corpus: of their blocks, which are written beside them; None where it is not at hand.
+      corpus: folder of the corpus whose blocks they are, written beside them; None where it is not at hand.
 
     Raises:
       CheckpointError: no architecture is given and the run was not imported; see `export_pretrained` too.
-      ConfigError: the class holds parts whose BERTs are of two sizes.
+      ConfigError: the class holds parts whose BERTs are of two sizes, or the corpus has other blocks.
     """
     model = to_dict(config.model)
     del model["dtype"]
@@ -193,15 +201,29 @@ def export_run(
     source = with_reader_config(source, config)
     if block_embeddings is not None:
         unread = {**unread, BLOCK_EMBEDDINGS: np.asarray(block_embeddings, np.float32)}
+    records: list[bytes] | None = None
+    if corpus is not None and BLOCK_EMBEDDINGS in unread:
+        records = _records(Corpus.open(corpus), count=len(unread[BLOCK_EMBEDDINGS]), run=sidecar)
 
-    def blocks(folder: Path) -> None:
-        if corpus is not None and BLOCK_EMBEDDINGS in unread:
-            records = [corpus.text(block_id).body.encode() for block_id in range(len(corpus))]
+    def complete(folder: Path) -> None:
+        if records is not None:
             write_block_records(folder / BLOCK_RECORDS, records)
 
     export_pretrained(
-        params, model, out, source=source, unread=unread, vocabulary=vocabulary, complete=blocks
+        params, model, out, source=source, unread=unread, vocabulary=vocabulary, complete=complete
     )
+
+
+def _records(corpus: Corpus, *, count: int, run: Path) -> list[bytes]:
+    """Take the blocks of a corpus that `count` embeddings of a run are of."""
+    check_run_vocabulary(run, corpus)
+    if len(corpus) != count:
+        raise ConfigError(
+            f"the corpus holds the {count} blocks whose embeddings are written",
+            got=f"{len(corpus)} blocks in {corpus.path}",
+            remedy="Name the corpus they were embedded from with --corpus.",
+        )
+    return [corpus.text(block_id).body.encode() for block_id in range(len(corpus))]
 
 
 def with_reader_config(source: Source, config: Config) -> Source:

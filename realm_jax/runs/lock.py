@@ -40,7 +40,7 @@ def one_trainer(workdir: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()}")
         file.flush()
         try:
-            yield  # the file stays afterwards: removed, it could be locked twice
-        finally:
+            yield
+        finally:  # the file stays where there is a run: removed, it could be locked twice
             if made and [path.name for path in workdir.iterdir()] == [LOCK]:
                 shutil.rmtree(workdir)

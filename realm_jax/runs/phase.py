@@ -33,12 +33,8 @@ from realm_jax.types import Params
 
 TRACE_FOLDER = "trace"  # in a run folder
 ELSEWHERE = ("worker", "devices", "exchange", "silence_seconds")  # of `refresh`: who does it, and where
-PLACES = (
-    "corpus",
-    "text",
-    "train_questions",
-    "dev_questions",
-)  # that they hold what they held is checked apart
+# What a run goes on with is known by what is in it (streams and indexes say so), not by where it lies.
+PLACES = ("corpus", "text", "train_questions", "dev_questions")
 
 
 class LogHook:

@@ -29,6 +29,7 @@ from realm_jax.runs.qa_retriever import index_part, lexical_part
 from realm_jax.runs.question_inputs import BeamAnswers, FindAnswers, QuestionInputs
 from realm_jax.runs.setup import initial_params, mesh_of, models_of, resolve
 from realm_jax.runs.speed import Spent, step_flops
+from realm_jax.text.answers import spellings
 from realm_jax.text.regex import RegexMatcher
 from realm_jax.text.rewrite import rewrite_evidence
 from realm_jax.train.checkpoint import Checkpoints
@@ -217,8 +218,9 @@ def answer_finder(
 
         return match, found.has_answer
     tokenizer = corpus.tokenizer
+    written = list if tokenizer.normalisation.lowercase else spellings
     runs = [
-        [run.ids for run in tokenizer.encode_batch(list(question.answers), special_tokens=False)]
+        [run.ids for run in tokenizer.encode_batch(written(question.answers), special_tokens=False)]
         for question in questions
     ]
     pool = None

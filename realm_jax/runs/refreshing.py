@@ -17,7 +17,7 @@ from realm_jax.errors import IndexFault, OtherCorpus, RecallError
 from realm_jax.hosts.layout import own_devices, own_mesh, put
 from realm_jax.hosts.meeting import agree, is_first, next_meeting, start_together
 from realm_jax.index.protocol import Storage
-from realm_jax.index.store import prune
+from realm_jax.index.store import prune, read_manifest
 from realm_jax.mesh import row_mesh, whole
 from realm_jax.models.build import Models
 from realm_jax.progress import SilentReporter, reporter, to_stderr
@@ -194,35 +194,26 @@ def open_live_index(
         parts["processes"] = jax.process_count()
     build = version_builder(config, **parts, mesh=storage.mesh, storage=storage)
     record = read_record(workdir)
-    if record is None:
-        if is_first():
+    if record is not None:
+        check_same_run(record, name=phase_name, config=config)
+    version = None if record is None else _saved_version(record, config, root=root, corpus=corpus, mesh=mesh)
+    if version is None:
+        number = 0
+        if record is None and is_first():
             prune(root, keep=set())
+        elif record is not None:  # a snapshot in flight would be older
+            with Checkpoints(workdir) as checkpoints:
+                number, saved = checkpoints.steps()[-1], checkpoints.restore_params()
+            block_params = {models.block_tower: saved[models.block_tower]}
+            record = {**record, "pending_step": None}
         # By all devices: nothing trains yet.
         blocks = -(-len(corpus) // jax.process_count())
         name = f"{phase_name}: embed {corpus.path}"
         shown = reporter(name, blocks, unit="blocks") if is_first() else SilentReporter()
         with shown as progress:
-            live = LiveIndex(build(copy(block_params), 0, lambda: False, progress=progress.update))
-    else:
-        check_same_run(record, name=phase_name, config=config)
-        try:
-            version = load_version(
-                root,
-                record["index_version"],
-                corpus=corpus,
-                recall_floor=index.recall_floor,
-                mesh=mesh,
-            )
-        except IndexFault as fault:
-            # Where there is no manifest, only its path says that the corpus is the same.
-            same = config.corpus == record["config"]["corpus"]
-            if isinstance(fault, OtherCorpus | RecallError) or not same or jax.process_count() > 1:
-                raise
-            to_stderr(f"{fault} It is built again, with the parameters of the checkpoint.")
-            checkpoints = Checkpoints(workdir)
-            saved = {models.block_tower: checkpoints.restore_params()[models.block_tower]}
-            version = build(copy(saved), checkpoints.steps()[-1], lambda: False)
-        live = LiveIndex(version)
+            version = build(copy(block_params), number, lambda: False, progress=progress.update)
+    live = LiveIndex(version)
+    if record is not None:
         live.adopted = record["index_adopted"]
     remote: RemoteBuild | None = None
     if every and refresh.worker == "process":
@@ -244,6 +235,30 @@ def open_live_index(
         snapshot = Checkpoints(workdir).restore_pending(block_params)
         refresher.resume(Snapshot(record["pending_step"], snapshot))
     return refresher, live
+
+
+def _saved_version(
+    record: Mapping[str, Any], config: Config, *, root: Path, corpus: Corpus, mesh: Mesh | None
+) -> IndexVersion | None:
+    """Open the version that a checkpoint names; None where one process alone finds it gone or damaged.
+
+    Raises:
+      IndexFault: of several processes, or where nothing says that the corpus is the one of the run.
+      OtherCorpus: the version is of another corpus.
+      RecallError: it finds too little.
+    """
+    number = record["index_version"]
+    try:
+        return load_version(root, number, corpus=corpus, recall_floor=config.index.recall_floor, mesh=mesh)
+    except IndexFault as fault:
+        try:
+            same = read_manifest(root, number).corpus_hash == corpus.content_hash
+        except IndexFault:  # without its manifest, only a path speaks of the corpus
+            same = config.corpus == record["config"]["corpus"]
+        if isinstance(fault, OtherCorpus | RecallError) or not same or jax.process_count() > 1:
+            raise
+        to_stderr(f"{fault} It is built again, with the parameters of the checkpoint.")
+        return None
 
 
 def copy_to_all(mesh: Mesh) -> Callable[[Params], Params]:

@@ -30,12 +30,18 @@ def exact_match(prediction: str, answers: Iterable[str]) -> bool:
     return any(normal == normalize_answer(answer) for answer in answers)
 
 
+def spellings(answers: Iterable[str]) -> list[str]:
+    """Write answers in the cases a text may have them in, as exact match knows no case: themselves first."""
+    ways = (str, str.lower, str.capitalize, str.title, str.upper)
+    return list(dict.fromkeys(way(answer) for way in ways for answer in answers))
+
+
 def matching_spans(text: str, offsets: np.ndarray, answers: Iterable[str]) -> np.ndarray:
-    """Find the shortest spans of tokens that may equal an answer after normalisation.
+    """Find the spans of tokens that may equal an answer after normalisation, no longer than they need be.
 
     Text is reduced to what normalisation leaves of it, white space aside: nothing of punctuation and
     articles. Where an answer stands in their concatenation from the beginning of one to the end of another,
-    `exact_match` of the text between has the last word.
+    `exact_match` of the text between has the last word. Where nothing is left of an answer, that is any span.
 
     Args:
       text: where the tokens stand.
@@ -46,7 +52,7 @@ def matching_spans(text: str, offsets: np.ndarray, answers: Iterable[str]) -> np
       int64 [S, 2], first and last token (inclusive).
     """
     wanted = {normalize_answer(answer).replace(" ", "") for answer in answers}
-    if "" in wanted:  # an answer such as "A", of which nothing is left: any span may be one
+    if "" in wanted:  # "A"
         return np.stack(np.triu_indices(len(offsets)), axis=1)
     joined, owners = _left_of(text, offsets)
     if not joined:

@@ -90,7 +90,7 @@ class Tokenizer:
           CorpusError: the file holds no vocabulary, or one beside it cannot be read.
         """
         path = Path(path)
-        normalisation = _normalisation(path)
+        normalisation = normalisation_beside(path)
         try:
             text = path.read_bytes().decode("utf-8-sig")
             if path.suffix == ".json":
@@ -206,7 +206,7 @@ def copy_vocabulary(path: str | Path, folder: str | Path) -> None:
         Tokenizer.load(path).save(folder / VOCABULARY)
         return
     shutil.copyfile(path, folder / VOCABULARY)
-    normalisation = _normalisation(path)
+    normalisation = normalisation_beside(path)
     if normalisation != UNCASED:
         write_normalisation(folder, normalisation)
 
@@ -219,8 +219,12 @@ def holds_wordpieces(tokenizer: Any) -> bool:
     )
 
 
-def _normalisation(path: Path) -> Normalisation:
-    """Read how texts are normalised from the files beside a vocabulary."""
+def normalisation_beside(path: Path) -> Normalisation:
+    """Read how texts are normalised from the files beside a vocabulary.
+
+    Raises:
+      CorpusError: one of them cannot be read.
+    """
     try:
         return read_normalisation(path.parent)
     except (OSError, ValueError) as error:

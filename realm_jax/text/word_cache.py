@@ -1,7 +1,7 @@
 """The tokenizer's results for many texts at once, each word looked up once.
 
 The library needs about two microseconds a wordpiece, most of it for words it has seen a thousand times.
-Lower-casing WordPiece treats what stands between blanks and ASCII punctuation by itself, so the result for
+WordPiece treats what stands between blanks and ASCII punctuation by itself, so the result for
 such a piece can be kept. The results are the library's own, token for token and offset for offset; a test
 compares them.
 """

@@ -86,6 +86,7 @@ def test_changes_are_named_by_their_dotted_names():
     ],
 )
 def test_each_command_runs_its_phase(command, module, function, more, experiment, monkeypatch, capsys):
+    monkeypatch.chdir(experiment.parent)
     seen = {}
 
     def run(config, workdir, **settings):

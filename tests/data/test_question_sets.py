@@ -1,5 +1,6 @@
 """Question sets by their TFDS name: datasets of TFDS itself, written with a few questions of our own."""
 
+import json
 import subprocess
 import sys
 
@@ -105,3 +106,12 @@ def test_answers_in_a_table_of_their_own(record, expected):
 def test_answers_that_are_no_text():
     found = parse_question(RawRecord("f", 1, {"question": "?", "answers": [b"\xff"]}, 0.0))
     assert isinstance(found, BadRecord) and found.reason == "invalid_utf8"
+
+
+def test_a_set_is_the_same_wherever_it_lies(tmp_path):
+    """A question without an id is given one that names its file."""
+    for place, answer in (("here", "a"), ("there", "a"), ("other", "b")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "q.jsonl").write_text(json.dumps({"question": "who?", "answers": [answer]}))
+    here, there, other = (Questions.load(tmp_path / p / "q.jsonl") for p in ("here", "there", "other"))
+    assert here.content_hash == there.content_hash != other.content_hash and here[0].id != there[0].id

@@ -11,6 +11,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from realm_jax.cli import main
+from realm_jax.data.block_records import read_block_records, write_block_records
+from realm_jax.data.corpus import Corpus
 from realm_jax.errors import CheckpointError, ConfigError
 from realm_jax.inspect.answer import answer_questions
 from realm_jax.inspect.loaded import LoadedRun, open_run
@@ -18,6 +20,7 @@ from realm_jax.inspect.retrieve import search
 from realm_jax.models.pretrained import import_pretrained
 from realm_jax.runs.imported import imported_config, save_imported
 from realm_jax.runs.setup import initial_params, models_of
+from realm_jax.text.tokenizer import Tokenizer
 from realm_jax.train.checkpoint import Checkpoints
 from tests.models.oracle import oracle_folder
 from tests.tiny_run import TinyRuns
@@ -77,6 +80,34 @@ def test_a_public_open_qa_model_brings_its_blocks(exported, tiny_runs, tmp_path)
         assert len(other.evidence) == 12
         assert (other.text, other.block_id, other.span) == (one.text, one.block_id, one.span)
         assert other.probability == pytest.approx(one.probability, rel=1e-4)
+
+
+def test_records_that_are_no_blocks_of_their_own_are_refused(exported, tmp_path, capsys):
+    """Four records, four blocks, and yet not the same: one is blank, one was cut in two."""
+    model, corpus = tmp_path / "model", tmp_path / "corpus"
+    shutil.copytree(exported, model)
+    records = read_block_records(exported / "block_records.npy")
+    write_block_records(
+        model / "block_records.npy", [records[0], b" ", records[1] + b" " + records[2], *records[3:]]
+    )
+    prepare = ["prepare", str(model / "block_records.npy"), "--out", str(corpus), "--tokenizer", str(model)]
+    longest = max(len(Tokenizer.load(model / "vocab.txt").encode(r.decode()).ids) for r in records)
+    assert main([*prepare, "--max-block-tokens", str(longest + 1)]) == 0
+    words = ["import", str(model), "--workdir", str(tmp_path / "run"), "--corpus", str(corpus)]
+    assert len(Corpus.open(corpus)) == len(records) and main(words) == 2
+    assert "block 1 is record 1" in capsys.readouterr().err
+
+
+def test_an_export_in_the_layout_of_an_import_holds_its_own_blocks_alone(
+    exported, tiny_runs, tmp_path, capsys
+):
+    run, other = tmp_path / "run", tmp_path / "other"
+    assert main(["import", str(exported), "--workdir", str(run)]) == 0
+    (tmp_path / "few.jsonl").write_text(json.dumps({"title": "Peru", "text": "Lima is the capital."}))
+    prepare = ["prepare", str(tmp_path / "few.jsonl"), "--out", str(other), "--tokenizer", str(run)]
+    assert main(prepare) == 0
+    assert main(["export", str(run), "--out", str(tmp_path / "out"), "--corpus", str(other)]) == 2
+    assert "the 12 blocks whose embeddings" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_an_export_in_the_layout_of_an_import_has_its_blocks_too(exported, tiny_runs, tmp_path):

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realm_jax.text.answers import exact_match, has_answer_words, normalize_answer, span_starts, words
+from realm_jax.text.answers import (
+    exact_match,
+    has_answer_words,
+    normalize_answer,
+    span_starts,
+    spellings,
+    words,
+)
 from realm_jax.text.regex import RegexMatcher
 from tests.shared_data import shared_path
 
@@ -80,3 +87,9 @@ def test_many_bodies_at_once_equal_one_by_one_and_plain_slices(bodies, answer):
         width = len(answer)
         slices = [i for i in range(7) if width and body[i : i + width].tolist() == answer.tolist()]
         assert np.flatnonzero(row).tolist() == slices
+
+
+def test_answers_are_written_in_the_cases_of_texts():
+    written = spellings(["the Big Apple", "IBM"])
+    assert written[:2] == ["the Big Apple", "IBM"] and len(written) == len(set(written))
+    assert {"the big apple", "The big apple", "The Big Apple", "THE BIG APPLE", "ibm", "Ibm"} <= set(written)

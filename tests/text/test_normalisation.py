@@ -125,7 +125,12 @@ def test_a_cased_model_stays_cased_from_import_to_export(tmp_path, capsys):
 
 def test_no_vocabulary_is_trained_beside_the_settings_of_another(tmp_path, capsys):
     (tmp_path / "a.jsonl").write_text('{"title": "a", "text": "b c d"}')
-    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    command = ["vocabulary", str(tmp_path / "a.jsonl"), "--size", "50"]
-    assert main([*command, "--out", str(tmp_path / "vocab.txt")]) == 2
-    assert "tokenizer_config.json" in capsys.readouterr().err and not (tmp_path / "vocab.txt").exists()
+    command = ["vocabulary", str(tmp_path / "a.jsonl"), "--size", "50", "--out", str(tmp_path / "vocab.txt")]
+    cased = {"normalizer": {"type": "BertNormalizer", "lowercase": False}}
+    for name, content in (("tokenizer_config.json", {"do_lower_case": False}), ("tokenizer.json", cased)):
+        (tmp_path / name).write_text(json.dumps(content))
+        assert main(command) == 2
+        assert "says otherwise" in capsys.readouterr().err and not (tmp_path / "vocab.txt").exists()
+        (tmp_path / name).unlink()
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    assert main(command) == 0
