@@ -67,6 +67,7 @@ def index_part(
     relevance: Relevance = partial(query_side_relevance, models=models)
     if settings.end_to_end:
         relevance = partial(end_to_end_relevance, models=models, block_length=config.shapes.block_length)
+    saved = saved_versions(workdir)
     refresher, live = open_live_index(
         config,
         workdir,
@@ -89,7 +90,7 @@ def index_part(
         probe=embed_probes(embed, probes, mesh),
         probe_k=settings.candidates,
         keep_checkpoints=settings.keep_checkpoints,
-        saved=saved_versions(workdir),
+        saved=saved,
     )
     return RetrieverPart(
         IndexRetriever(embed, live, timed=timed, share=share),

@@ -181,6 +181,7 @@ def run_realm(
         seed=config.seed,
     )
     trains_retriever = settings.weights == "retrieval"
+    saved = saved_versions(workdir)
     refresher, live = open_live_index(
         config,
         workdir,
@@ -201,7 +202,7 @@ def run_realm(
         probe=embed_probes(embed_queries, probes.query, mesh),
         probe_k=candidates_read(config, phase_name),
         keep_checkpoints=settings.keep_checkpoints,
-        saved=saved_versions(workdir),
+        saved=saved,
     )
     inputs = _step_inputs(
         config,

@@ -121,7 +121,11 @@ class RefreshHook:
 
 
 def saved_versions(workdir: Path) -> list[int]:
-    """Return the index version of every checkpoint of a run, oldest first."""
+    """Return the index version of every checkpoint of a run, oldest first.
+
+    Of several processes all ask before they meet over the index: afterwards the first may have made the
+    folder of the checkpoints while another still looks whether it is there.
+    """
     if not (workdir / "checkpoints").is_dir():
         return []
     checkpoints = Checkpoints(workdir)
