@@ -35,10 +35,6 @@ class IndexFault(RealmError):
     """An index is missing, broken, or belongs to another corpus."""
 
 
-class OtherCorpus(IndexFault):
-    """An index was built from another corpus than it is to be used with."""
-
-
 class RecallError(IndexFault):
     """An index finds fewer of the true nearest blocks than its recall floor asks."""
 

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from realm_jax.errors import IndexFault, OtherCorpus
+from realm_jax.errors import IndexFault
 from realm_jax.hosts.layout import own_mesh
 from realm_jax.index.engines import ENGINES
 from realm_jax.index.manifest import IndexManifest, check_recall
@@ -109,13 +109,12 @@ def open_version(
       The index, its embeddings float32 `[N, D]` (memory-mapped), and its manifest.
 
     Raises:
-      IndexFault: it is missing, damaged, or of an unknown engine.
-      OtherCorpus: it was built from another one.
+      IndexFault: it is missing, damaged, of an unknown engine, or of another corpus.
       RecallError: it finds too little.
     """
     folder, manifest = _find(root, version)
     if manifest.corpus_hash != corpus_hash:
-        raise OtherCorpus(
+        raise IndexFault(
             "an index is used with the corpus it was built from",
             got=f"corpus {corpus_hash[:12]} for an index of {manifest.corpus_hash[:12]}",
             remedy="Give the corpus of the run, or build the index again.",

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from realm_jax.config import Config
 from realm_jax.data.corpus import Corpus
-from realm_jax.errors import IndexFault, OtherCorpus, RecallError
+from realm_jax.errors import IndexFault, RecallError
 from realm_jax.hosts.layout import own_devices, own_mesh, put
 from realm_jax.hosts.meeting import agree, is_first, next_meeting, start_together
 from realm_jax.index.protocol import Storage
@@ -203,9 +203,10 @@ def open_live_index(
     version = None if record is None else _saved_version(record, config, root=root, corpus=corpus, mesh=mesh)
     if version is None:
         number = 0
-        if record is None and is_first():
-            prune(root, keep=set())
-        elif record is not None:  # a snapshot in flight would be older
+        if record is None:
+            if is_first():
+                prune(root, keep=set())
+        else:  # a snapshot in flight would be older
             with Checkpoints(workdir) as checkpoints:
                 number, saved = checkpoints.steps()[-1], checkpoints.restore_params()
             block_params = {models.block_tower: saved[models.block_tower]}
@@ -247,8 +248,7 @@ def _saved_version(
     """Open the version that a checkpoint names; None where one process alone finds it gone or damaged.
 
     Raises:
-      IndexFault: of several processes, or where nothing says that the corpus is the one of the run.
-      OtherCorpus: the version is of another corpus.
+      IndexFault: of several processes, or where the corpus is not known to be the one of the run.
       RecallError: it finds too little.
     """
     number = record["index_version"]
@@ -259,7 +259,7 @@ def _saved_version(
             same = read_manifest(root, number).corpus_hash == corpus.content_hash
         except IndexFault:  # without its manifest, only a path speaks of the corpus
             same = config.corpus == record["config"]["corpus"]
-        if isinstance(fault, OtherCorpus | RecallError) or not same or jax.process_count() > 1:
+        if isinstance(fault, RecallError) or not same or jax.process_count() > 1:
             raise
         to_stderr(f"{fault} It is built again, with the parameters of the checkpoint.")
         return None

@@ -1,6 +1,7 @@
 """What runs on a worker, with stand-ins for the programs of its system."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,30 @@ def test_an_accelerator_that_is_none_is_refused_before_anything_is_installed(wor
     done = worker.run(script, ACCELERATOR="abacus")
     assert done.returncode != 0 and "gpu, tpu or empty, but got 'abacus'" in done.stderr
     assert not worker.calls("pip install")
+
+
+def test_nothing_of_an_older_commit_stays_on_a_worker(tmp_path):
+    """The command that a worker is sent, run here: folders of the code are replaced, all else stays."""
+    cloud = StandIn(tmp_path, "gcloud")
+    home, code = tmp_path / "home", tmp_path / "code"
+    for path in ("realm_jax/realm_jax/gone.py", "realm_jax/.venv/kept", "realm_jax/corpora/kept"):
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).touch()
+    for path in ("realm_jax/new.py", "tpu_setup/worker_install.sh", ".gitignore"):
+        (code / path).parent.mkdir(parents=True, exist_ok=True)
+        (code / path).touch()
+    subprocess.run(["tar", "-czf", tmp_path / "code.tar.gz", "-C", code, "."], check=True)
+    assert cloud.run(SCRIPTS / "install.sh", "--keep-code").returncode == 0
+    command = cloud.calls("ssh")[0][-1].removeprefix("--command=")
+    (cloud.bin / "gcloud").write_text(f"#!/bin/sh\ncat {tmp_path / 'code.tar.gz'}\n")
+    for _ in range(2):
+        worker = subprocess.run(["bash", "-c", command], cwd=home, env={"PATH": f"{cloud.bin}:/usr/bin:/bin"})
+        assert worker.returncode == 0
+        found = sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
+        assert found == [
+            "realm_jax/.gitignore",
+            "realm_jax/.venv/kept",
+            "realm_jax/corpora/kept",
+            "realm_jax/realm_jax/new.py",
+            "realm_jax/tpu_setup/worker_install.sh",
+        ]
